@@ -1,0 +1,50 @@
+# Two commands do all the set-up on a machine with Python 3.11 and pip: `make demo`, `make test`.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+OUT    ?= demo-output
+IMAGES ?=
+
+.PHONY: help demo test check bench clean
+
+help:
+	@echo "make demo    run the main job end to end, then open $(OUT)/index.html"
+	@echo "             IMAGES=folder edits your own photographs, OUT=folder writes elsewhere"
+	@echo "make test    every test, on real servers that the tests start themselves"
+	@echo "make check   linters, types, import rules"
+	@echo "make bench   the figures of bench/RESULTS.md"
+	@echo "make clean   remove the environment and the demo's output"
+
+demo: $(VENV)/.demo
+	@EDICT_DIE_WITH_PARENT=1 $(BIN)/edict demo --out "$(OUT)" $(if $(IMAGES),--images "$(IMAGES)")
+
+# Fast tests first: what is broken shows early.
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench.engine
+
+clean:
+	rm -rf $(VENV) $(OUT) build dist *.egg-info
+
+# `--without-pip` and the outer pip: Debian's Python has no ensurepip unless python3-venv is there.
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, found " + sys.version)'
+	$(PYTHON) -m venv --without-pip $(VENV)
+
+$(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
+	$(PYTHON) -m pip --python $(BIN)/python install -q -c constraints.txt pip setuptools -e '.[worker,embedded]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(PYTHON) -m pip --python $(BIN)/python install -q -c constraints.txt pip setuptools -e '.[worker,embedded,dev]'
+	@touch $@ $(VENV)/.demo
