@@ -1,0 +1,141 @@
+"""The device thread: one owner of the network, fed by any number of callers.
+
+Invariant: all work of the model (denoising, VAE, text encoding) happens on this one thread.
+Results then never depend on timing, and a model needs no locks.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from edict_engine.errors import Cancelled, EngineClosed, ParameterError
+from edict_engine.fixed_point import LatentPair
+from edict_engine.lanes import Lanes, Trajectory
+from edict_engine.ticket import Ticket
+
+T = TypeVar("T")
+Job = Callable[[], None]
+
+
+class Denoiser(Protocol):
+    """All that the engine needs of a model."""
+
+    def denoise(self, latents: Tensor, timesteps: Tensor, contexts: Tensor) -> Tensor:
+        """ε(latents (R, C, H, W), timesteps (R,), contexts (R, L, D)) → (R, C, H, W)."""
+
+
+class Engine:
+    """Runs trajectories in shared batches on one daemon thread. Use it as a context manager.
+
+    ``rungs`` are the allowed row counts of a batch (see ``lanes``). Every method may be called
+    from any thread; all of them raise ``EngineClosed`` after ``close``.
+    """
+
+    def __init__(self, model: Denoiser, *, rungs: Sequence[int] = (2, 8, 16)) -> None:
+        if not rungs or min(rungs) < 1:
+            raise ParameterError(f"rungs are {tuple(rungs)}: give row counts of at least 1")
+        self._largest_rung = max(rungs)
+        self._lanes = Lanes(model.denoise, rungs)
+        self._inbox: deque[tuple[Job, Ticket[Any]]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name="edict-device", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self, trajectory: Trajectory, *, priority: int = 0, rung: int | None = None
+    ) -> Ticket[LatentPair]:
+        """Queue ``trajectory``; higher ``priority`` starts first, equal ones in order.
+
+        With ``rung`` it runs in batches of exactly that many rows, as bit-exactness with stored
+        latents needs. Raises ``ParameterError`` if its rows cannot fit.
+        """
+        rows = trajectory.guidance.rows
+        limit = self._largest_rung if rung is None else rung
+        if rows > limit:
+            raise ParameterError(
+                f"the trajectory needs {rows} rows and a batch has {limit}: give the engine a "
+                f"rung of at least {rows}"
+            )
+        ticket: Ticket[LatentPair] = Ticket(trajectory.turns)
+        self._post(lambda: self._lanes.add(trajectory, ticket, priority, rung), ticket)
+        return ticket
+
+    def run(self, function: Callable[[], T]) -> Ticket[T]:
+        """Call ``function`` on the device thread, between two turns, in the order of arrival."""
+        ticket: Ticket[T] = Ticket()
+        self._post(lambda: _call(function, ticket), ticket)
+        return ticket
+
+    def close(self) -> None:
+        """Stop after the current turn; whatever is not done fails with ``EngineClosed``."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _post(self, job: Job, ticket: Ticket[Any]) -> None:
+        with self._changed:
+            if self._closed:
+                raise EngineClosed("the engine is closed: make a new one")
+            self._inbox.append((job, ticket))
+            self._changed.notify()
+
+    def _loop(self) -> None:
+        with torch.inference_mode():
+            while self._wait_for_work():
+                self._empty_inbox()
+                self._turn()
+        self._fail_all(EngineClosed("the engine was closed before the work was done"))
+
+    def _wait_for_work(self) -> bool:
+        """Sleep while there is nothing to do; return False once closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._inbox or not self._lanes.idle)
+            return not self._closed
+
+    def _empty_inbox(self) -> None:
+        """Do all that arrived before the next turn, so that what came together runs together."""
+        while self._inbox and not self._closed:
+            job, _ = self._inbox.popleft()
+            job()
+
+    def _turn(self) -> None:
+        try:
+            self._lanes.turn()
+        except Exception as error:
+            # A bug in the loop itself: no caller may be left waiting for a dead thread.
+            self._lanes.fail(error)
+
+    def _fail_all(self, error: Exception) -> None:
+        for _, ticket in self._inbox:
+            ticket.fail(error)
+        self._lanes.fail(error)
+
+
+def _call(function: Callable[[], T], ticket: Ticket[T]) -> None:
+    if ticket.cancel_requested:
+        ticket.fail(Cancelled("the call was cancelled before it started"))
+        return
+    try:
+        value = function()
+    except Exception as error:
+        ticket.fail(error)
+    else:
+        ticket.advance()
+        ticket.succeed(value)

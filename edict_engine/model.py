@@ -1,0 +1,214 @@
+"""A Stable Diffusion checkpoint behind one small interface.
+
+The one place where diffusers and transformers meet the rest of the package: foreign shapes, dtypes
+and option names end here. ``Model`` is not locked; the engine calls it from one thread.
+"""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from edict_engine import numerics
+from edict_engine.checkpoint import Checkpoint, find_checkpoint, read_json
+from edict_engine.errors import ModelNotUsable, PromptTooLong
+from edict_engine.schedule import NoiseSchedule
+
+#: Prompts whose embeddings are kept. One of SD 1.x takes 77 · 768 · 2 bytes = 118 kB.
+EMBEDDINGS_KEPT = 256
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The loaded components, of the classes in ``checkpoint.CLASSES``."""
+
+    tokenizer: Any
+    text_encoder: Any
+    unet: Any
+    vae: Any
+
+
+def load_model(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.bfloat16,
+    vae_dtype: torch.dtype = torch.float32,
+    local_files_only: bool = False,
+) -> "Model":
+    """Load "demo", a folder or a hub id; safetensors only, and never any code.
+
+    ``dtype`` is the denoiser's precision; the text encoder, run once a prompt, has at least
+    float32. On CUDA, ``numerics.make_deterministic`` is called.
+
+    Raises ``ModelNotFound`` or ``ModelNotUsable``, with what to do.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        numerics.make_deterministic()
+    checkpoint = find_checkpoint(source, revision=revision, local_files_only=local_files_only)
+    config = read_json(checkpoint.folder / "scheduler" / "scheduler_config.json")
+    schedule = NoiseSchedule.from_config(config)
+    networks = _load_networks(checkpoint, device, dtype, vae_dtype)
+    return Model(checkpoint, schedule, networks)
+
+
+class Model:
+    """A loaded checkpoint.
+
+    ``name`` is the source it was loaded from, ``revision`` names its exact contents, ``schedule``
+    is its noise schedule. Methods return tensors on ``device``. ``embed(prompt)`` is ``_embed``
+    with a cache of the latest prompts.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, schedule: NoiseSchedule, networks: Networks) -> None:
+        self.name = checkpoint.name
+        self.revision = checkpoint.revision
+        self.schedule = schedule
+        self._networks = networks
+        self.device: torch.device = networks.unet.device
+        self.dtype: torch.dtype = networks.unet.dtype
+        self.latent_channels: int = networks.vae.config.latent_channels
+        self.vae_factor: int = 2 ** (len(networks.vae.config.block_out_channels) - 1)
+        self.max_tokens: int = min(
+            networks.tokenizer.model_max_length,
+            networks.text_encoder.config.max_position_embeddings,
+        )
+        self.embed = functools.lru_cache(EMBEDDINGS_KEPT)(self._embed)
+
+    @property
+    def pixel_factor(self) -> int:
+        """Image sides must be multiples of this.
+
+        The VAE divides them by ``vae_factor``, and the UNet halves a latent once between two of
+        its blocks, each time without a remainder.
+        """
+        unet_factor: int = 2 ** (len(self._networks.unet.config.block_out_channels) - 1)
+        return self.vae_factor * unet_factor
+
+    @property
+    def default_size(self) -> int:
+        """Side, in pixels, of the square images that the model was trained on."""
+        side: int = self._networks.unet.config.sample_size
+        return side * self.vae_factor
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Return (C, H, W) of the latent of an image of ``height`` by ``width`` pixels."""
+        return self.latent_channels, height // self.vae_factor, width // self.vae_factor
+
+    def fingerprint(self, rung: int, latent_shape: tuple[int, int, int]) -> str:
+        """Describe what the bits of ``denoise`` depend on; see ``numerics.fingerprint``."""
+        return numerics.fingerprint(self.device, self.dtype, rung, latent_shape)
+
+    @torch.inference_mode()
+    def _embed(self, prompt: str) -> Tensor:
+        """Return the text encoder's last hidden state, (L, D) of the denoiser's dtype.
+
+        Raises ``PromptTooLong``.
+        """
+        tokenizer = self._networks.tokenizer
+        tokens = len(tokenizer(prompt, verbose=False).input_ids)
+        if tokens > self.max_tokens:
+            raise PromptTooLong(tokens, self.max_tokens)
+        encoded = tokenizer(
+            prompt, padding="max_length", max_length=self.max_tokens, return_tensors="pt"
+        )
+        hidden = self._networks.text_encoder(encoded.input_ids.to(self.device)).last_hidden_state
+        embedding: Tensor = hidden[0].to(self.dtype)
+        return embedding
+
+    @torch.inference_mode()
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Return the latent of float32 ``pixels`` (3, H, W) in [-1, 1], float64 (C, h, w).
+
+        It is the posterior's mode, so the same image always has the same latent, times the
+        checkpoint's scaling factor.
+        """
+        vae = self._networks.vae
+        posterior = vae.encode(pixels[None].to(self.device, vae.dtype)).latent_dist
+        latent: Tensor = posterior.mode()[0].to(torch.float64) * vae.config.scaling_factor
+        return latent
+
+    @torch.inference_mode()
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return the pixels, float32 (3, H, W) around [-1, 1], of a scaled ``latent`` (C, h, w)."""
+        vae = self._networks.vae
+        unscaled = latent[None].to(self.device) / vae.config.scaling_factor
+        pixels: Tensor = vae.decode(unscaled.to(vae.dtype)).sample[0].to(torch.float32)
+        return pixels
+
+    @torch.inference_mode()
+    def denoise(self, latents: Tensor, timesteps: Tensor, contexts: Tensor) -> Tensor:
+        """Return ε(latents (R, C, h, w), timesteps (R,), contexts (R, L, D)), (R, C, h, w).
+
+        Latents of any float dtype; the result has the denoiser's.
+        """
+        sample = latents.to(self.dtype, memory_format=numerics.memory_format(self.device))
+        noise: Tensor = self._networks.unet(sample, timesteps, contexts).sample
+        return noise
+
+
+def _load_networks(
+    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, vae_dtype: torch.dtype
+) -> Networks:
+    from diffusers import AutoencoderKL, UNet2DConditionModel  # takes seconds to import
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    folder = checkpoint.folder
+    # At least float32, and float64 for a float64 denoiser.
+    text_dtype = torch.promote_types(dtype, torch.float32)
+    try:
+        networks = Networks(
+            tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
+            text_encoder=_load(CLIPTextModel, folder / "text_encoder", dtype=text_dtype),
+            unet=_load(UNet2DConditionModel, folder / "unet", torch_dtype=dtype),
+            vae=_load(AutoencoderKL, folder / "vae", torch_dtype=vae_dtype),
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelNotUsable(
+            f"{folder} cannot be loaded ({error}): copy the model again"
+        ) from error
+    _check_networks(networks)
+    for network in (networks.text_encoder, networks.unet, networks.vae):
+        network.to(device).eval().requires_grad_(False)
+    networks.unet.to(memory_format=numerics.memory_format(device))
+    return networks
+
+
+def _load(kind: Any, folder: Path, **dtype: torch.dtype) -> Any:
+    """Load one network; unlike the libraries, refuse weights that would stay random."""
+    network, report = kind.from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **dtype
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise ModelNotUsable(
+            f"the weights in {folder} lack {len(missing)} tensors, {missing[0]} among them: "
+            "copy the model again"
+        )
+    return network
+
+
+def _check_networks(networks: Networks) -> None:
+    """Raise ``ModelNotUsable`` where the parts do not fit each other."""
+    unet, latent_channels = networks.unet.config, networks.vae.config.latent_channels
+    if (unet.in_channels, unet.out_channels) != (latent_channels, latent_channels):
+        raise ModelNotUsable(
+            f"the UNet takes {unet.in_channels} channels and the VAE's latents have "
+            f"{latent_channels}: inpainting and depth models are not covered"
+        )
+    if unet.addition_embed_type is not None or unet.class_embed_type is not None:
+        raise ModelNotUsable(
+            "the UNet needs more than a prompt: choose a Stable Diffusion 1.x model"
+        )
+    # transformers falls back to a vocabulary of two tokens where it cannot read the files.
+    vocabulary = networks.text_encoder.config.vocab_size
+    if len(networks.tokenizer) != vocabulary:
+        raise ModelNotUsable(
+            f"the tokenizer knows {len(networks.tokenizer)} tokens and the text encoder "
+            f"{vocabulary}: copy the tokenizer folder again"
+        )

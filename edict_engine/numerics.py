@@ -1,0 +1,49 @@
+"""What the last bits of a network's output depend on, and how to hold it still."""
+
+import torch
+
+
+def make_deterministic() -> None:
+    """Make CUDA convolutions repeatable: no algorithm search, no nondeterministic kernels.
+
+    Changes process-wide PyTorch settings, so it is called by ``load_model`` for CUDA devices only,
+    never on import. CPU kernels are repeatable as they are, at a fixed thread count.
+    """
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Return the faster layout: channels last on tensor cores, contiguous on CPUs (measured)."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+def fingerprint(
+    device: torch.device, dtype: torch.dtype, rows: int, shape: tuple[int, int, int]
+) -> str:
+    """Describe, in one readable line, all that bits are known to depend on.
+
+    Equal fingerprints make bit-equal results likely, different ones unlikely; only a comparison
+    proves them. Example: ``cpu:AVX512;torch=2.13.0;bfloat16;contiguous_format;rows=8;4x16x16;
+    threads=1``.
+    """
+    return ";".join(
+        [
+            _hardware(device),
+            f"torch={torch.__version__}",
+            str(dtype).removeprefix("torch."),
+            str(memory_format(device)).removeprefix("torch."),
+            f"rows={rows}",
+            "x".join(map(str, shape)),
+            *([f"threads={torch.get_num_threads()}"] if device.type == "cpu" else []),
+        ]
+    )
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        return f"cuda:sm_{major}{minor}"
+    if device.type == "cpu":
+        return f"cpu:{torch.backends.cpu.get_cpu_capability()}"
+    return device.type

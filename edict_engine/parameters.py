@@ -1,0 +1,73 @@
+"""The sampler's parameters and their domains. No torch here: checking them is cheap."""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from edict_engine.errors import ParameterError
+
+MAX_STEPS = 1000
+MAX_GUIDANCE = 100.0
+MIN_MIX = 0.5
+#: ``mix`` is a whole number of ten-thousandths, so that mixing is integer arithmetic.
+MIX_DENOMINATOR = 10_000
+
+
+@dataclass(frozen=True)
+class SamplerParameters:
+    """How to invert and to generate; part of what an inversion is.
+
+    ``sampler`` names an entry of :data:`edict_engine.samplers.SAMPLERS`. ``steps`` is the length
+    S of the full timestep grid, ``strength`` the share of it that is used (1 = down to pure
+    noise), ``guidance`` the classifier-free guidance scale (1 = none), ``mix`` the paper's p
+    (1 = no mixing; samplers without mixing ignore it).
+
+    Raises ``ParameterError``, before any work, for a value outside its domain.
+    """
+
+    sampler: str = "edict"
+    steps: int = 50
+    strength: float = 0.8
+    guidance: float = 3.0
+    mix: float = 0.93
+
+    def __post_init__(self) -> None:
+        check_steps(self.steps)
+        check_strength(self.strength)
+        check_guidance(self.guidance)
+        check_mix(self.mix)
+
+    @property
+    def mix_ratio(self) -> Fraction:
+        """``mix`` as the exact fraction that the integers are multiplied by."""
+        return Fraction(round(self.mix * MIX_DENOMINATOR), MIX_DENOMINATOR)
+
+
+def check_steps(steps: int) -> None:
+    """Raise ``ParameterError`` unless ``steps`` is a whole number in [1, 1000]."""
+    if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= MAX_STEPS:
+        raise ParameterError(f"steps is {steps!r}: give a whole number from 1 to {MAX_STEPS}")
+
+
+def check_strength(strength: float) -> None:
+    """Raise ``ParameterError`` unless ``strength`` lies in (0, 1]."""
+    if not (_is_number(strength) and 0 < strength <= 1):
+        raise ParameterError(f"strength is {strength!r}: give a number above 0 and at most 1")
+
+
+def check_guidance(guidance: float) -> None:
+    """Raise ``ParameterError`` unless ``guidance`` lies in [0, 100]."""
+    if not (_is_number(guidance) and 0 <= guidance <= MAX_GUIDANCE):
+        raise ParameterError(f"guidance is {guidance!r}: give a number from 0 to {MAX_GUIDANCE:g}")
+
+
+def check_mix(mix: float) -> None:
+    """Raise ``ParameterError`` unless ``mix`` lies in [0.5, 1] and has at most four decimals."""
+    if not (_is_number(mix) and MIN_MIX <= mix <= 1):
+        raise ParameterError(f"mix is {mix!r}: give a number from {MIN_MIX} to 1")
+    if round(mix, 4) != mix:
+        raise ParameterError(f"mix is {mix!r}: give at most four decimals, say {round(mix, 4)!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

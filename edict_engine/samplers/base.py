@@ -1,0 +1,52 @@
+"""What a sampler is.
+
+A sampler is two generator functions over a pair of integer latents. Each yields a ``Query``, is
+sent the guided noise for it, and in the end returns the pair. It knows one trajectory: no
+network, no device, no batch, no clock.
+
+Invariant: a sampler must be a deterministic function of what it is sent, and ``generate`` must
+subtract what ``invert`` added, integer for integer. Compute every quantity that both directions
+need by the same expression.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from edict_engine.fixed_point import LatentPair
+from edict_engine.parameters import SamplerParameters
+from edict_engine.schedule import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One question to the network: the noise in ``latent`` at ``timestep``.
+
+    ``latent`` is x_t itself (not z), float64, shape (C, H, W); ``position`` is that of the step
+    it belongs to, for messages.
+    """
+
+    latent: Tensor
+    timestep: int
+    position: int
+
+
+Coroutine = Generator[Query, Tensor, LatentPair]
+Direction = Callable[[LatentPair, Sequence[Step], SamplerParameters], Coroutine]
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """One algorithm.
+
+    ``invert`` takes an image's pair up the grid, ``generate`` any pair down; both are given the
+    grid in generation order. ``calls_per_step`` is the number of queries in each step. ``exact``
+    promises that ``generate(invert(pair)) == pair`` for every deterministic network.
+    """
+
+    name: str
+    calls_per_step: int
+    exact: bool
+    invert: Direction
+    generate: Direction

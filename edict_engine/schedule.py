@@ -1,0 +1,152 @@
+"""The noise schedule, in the chart where a DDIM step is a pure addition.
+
+Write a latent as ``x_t = a_t · z`` with ``a_t = sqrt(alphas_cumprod[t])``, and let
+``s_t = sqrt(1 - a_t²) / a_t``. Dividing the deterministic DDIM step (Song et al., 2021)
+
+    x_next = a_next · (x_t - sqrt(1 - a_t²) · ε) / a_t + sqrt(1 - a_next²) · ε
+
+by ``a_next`` leaves
+
+    z_next = z + (s_next - s_t) · ε.
+
+What is added is exact to undo once it is an integer: see ``fixed_point``.
+
+Invariant: ``grid`` depends on its two arguments and on ``alphas_cumprod`` alone. Inversions are
+stored for years; a change here makes every stored one decode to something else.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from edict_engine.errors import ModelNotUsable, ParameterError
+from edict_engine.parameters import check_steps, check_strength
+
+#: The least a_t. Below it (zero-terminal-SNR schedules reach 0) ``z = x / a_t`` outgrows the
+#: fixed point's range; Stable Diffusion's own least value is 0.068.
+MIN_SCALE = 1 / 16
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One generation step, from the level of ``timestep`` to the next cleaner one.
+
+    ``scale_from`` and ``scale_to`` are a_t of the two levels, ``delta`` is s_next - s_t (never
+    positive), ``position`` counts from the generation side, 0 first.
+    """
+
+    timestep: int
+    scale_from: float
+    scale_to: float
+    delta: float
+    position: int
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """``alphas_cumprod`` (float64, one value a training timestep, decreasing) of a checkpoint."""
+
+    alphas_cumprod: tuple[float, ...]
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "NoiseSchedule":
+        """Read a diffusers scheduler config; raise ``ModelNotUsable`` where it is not covered.
+
+        The sampler's own choices in the config (class, ``steps_offset``, ``timestep_spacing``,
+        ``set_alpha_to_one``) are ignored on purpose: the conventions here are the paper's.
+        """
+        prediction = config.get("prediction_type", "epsilon")
+        if prediction != "epsilon":
+            raise ModelNotUsable(
+                f"the model predicts {prediction!r} and the engine runs 'epsilon' models: "
+                "choose a Stable Diffusion 1.x checkpoint"
+            )
+        alphas_cumprod = torch.cumprod(1 - _betas(config), dim=0)
+        if config.get("rescale_betas_zero_snr") or alphas_cumprod[-1] < MIN_SCALE**2:
+            raise ModelNotUsable(
+                "the scheduler ends at (nearly) zero signal, where inversion is undefined: choose "
+                "a checkpoint without rescale_betas_zero_snr"
+            )
+        return cls(tuple(alphas_cumprod.tolist()))
+
+    @property
+    def image_scale(self) -> float:
+        """a_t of an image's latent: the level below timestep 0 is that of timestep 0 itself."""
+        return math.sqrt(self.alphas_cumprod[0])
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the values as text that reads back to the same float64."""
+        return hashlib.sha256(repr(self.alphas_cumprod).encode()).hexdigest()
+
+    def grid(self, steps: int, strength: float = 1.0) -> tuple[Step, ...]:
+        """Return the steps to take, in generation order (most noise first).
+
+        The full grid is ``0, T/S, 2T/S, …`` without offset; ``strength`` keeps its last
+        ``int(steps · strength)`` members. The last step starts at timestep 0, whose level is the
+        image's own, so it adds nothing and only mixes.
+
+        Raises ``ParameterError`` if a value is outside its domain or no step would be left.
+        """
+        check_steps(steps)
+        check_strength(strength)
+        train = len(self.alphas_cumprod)
+        if steps > train:
+            raise ParameterError(f"steps is {steps}: the model was trained with {train} timesteps")
+        # 0.29 * 100 is 28.999999999999996: a product that close to an integer means the integer.
+        kept = int(steps * strength + 1e-9)
+        if kept == 0:
+            raise ParameterError(
+                f"strength {strength:g} keeps no step of {steps}: give at least {1 / steps:g}"
+            )
+        return self._steps([index * (train // steps) for index in reversed(range(kept))])
+
+    def describe(self, grid: tuple[Step, ...]) -> dict[str, Any]:
+        """Return, as plain data, all that it takes to read latents made on ``grid``.
+
+        An inverted member is ``x = noise_scale · z``, the image's latent ``image_scale · z``.
+        """
+        return {
+            "prediction": "epsilon",
+            "alphas_cumprod_sha256": self.digest,
+            "timesteps": [step.timestep for step in grid],
+            "noise_scale": grid[0].scale_from,
+            "image_scale": self.image_scale,
+        }
+
+    def _steps(self, timesteps: list[int]) -> tuple[Step, ...]:
+        levels = [math.sqrt(self.alphas_cumprod[timestep]) for timestep in timesteps]
+        below = [*levels[1:], self.image_scale]
+        return tuple(
+            Step(timestep, here, there, _ratio(there) - _ratio(here), position)
+            for position, (timestep, here, there) in enumerate(
+                zip(timesteps, levels, below, strict=True)
+            )
+        )
+
+
+def _ratio(scale: float) -> float:
+    """s_t = sqrt(1 - a_t²) / a_t, the noise-to-signal ratio."""
+    return math.sqrt(1 - scale * scale) / scale
+
+
+def _betas(config: Mapping[str, Any]) -> torch.Tensor:
+    """Return β_1 … β_T, float64."""
+    if config.get("trained_betas") is not None:
+        return torch.tensor(config["trained_betas"], dtype=torch.float64)
+    kind = config.get("beta_schedule", "linear")
+    start, end = config.get("beta_start", 0.0001), config.get("beta_end", 0.02)
+    train = config.get("num_train_timesteps", 1000)
+    if kind == "linear":
+        return torch.linspace(start, end, train, dtype=torch.float64)
+    if kind == "scaled_linear":
+        return torch.linspace(math.sqrt(start), math.sqrt(end), train, dtype=torch.float64) ** 2
+    raise ModelNotUsable(
+        f"the scheduler's beta_schedule is {kind!r}: the engine reads 'linear', 'scaled_linear' "
+        "and trained_betas"
+    )

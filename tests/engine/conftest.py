@@ -1,0 +1,120 @@
+"""Shared parts of the engine's tests: the tiny random model, the vectors, and two fake networks."""
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from edict_engine.fixed_point import LatentPair, quantise
+from edict_engine.guidance import ClassifierFree
+from edict_engine.lanes import Trajectory
+from edict_engine.model import Model, load_model
+from edict_engine.parameters import SamplerParameters
+from edict_engine.samplers import Coroutine, get_sampler
+from edict_engine.schedule import NoiseSchedule
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+TINY = REFERENCE / "tiny-sd"
+SCHEDULE = NoiseSchedule.from_config(
+    {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
+)
+
+
+@functools.cache
+def tiny_model(dtype: torch.dtype) -> Model:
+    return load_model(TINY, dtype=dtype)
+
+
+@pytest.fixture(scope="session", params=[torch.float64, torch.float32, torch.bfloat16], ids=str)
+def each_model(request: pytest.FixtureRequest) -> Model:
+    return tiny_model(request.param)
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    return tiny_model(torch.float32)
+
+
+class Vectors:
+    """The authors' own numbers; see tests/reference/README.md."""
+
+    def __init__(self) -> None:
+        self._file = cast("Any", safe_open(REFERENCE / "edict_reference.safetensors", "pt"))
+        cases = json.loads(self._file.metadata()["cases"])
+        self.cases: dict[int, dict[str, Any]] = {
+            index: case for index, case in enumerate(cases) if not case.get("p2p")
+        }
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor: Tensor = self._file.get_tensor(name)
+        return tensor
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Vectors:
+    return Vectors()
+
+
+def start_pair(seed: int = 0, shape: tuple[int, int, int] = (4, 8, 8)) -> LatentPair:
+    """A pair as an image gives it: both members the same."""
+    generator = torch.Generator().manual_seed(seed)
+    z = quantise(torch.randn(shape, generator=generator, dtype=torch.float64))
+    return LatentPair(z, z)
+
+
+def drive(coroutine: Coroutine, network: Callable[[Tensor, int], Tensor]) -> LatentPair:
+    """Run a sampler with ``network(latent, timestep) -> noise`` in place of the engine."""
+    try:
+        query = next(coroutine)
+        while True:
+            query = coroutine.send(network(query.latent, query.timestep))
+    except StopIteration as end:
+        pair: LatentPair = end.value
+        return pair
+
+
+def fake_noise(latent: Tensor, timestep: int) -> Tensor:
+    """A smooth, nonlinear, deterministic stand-in for a network; float64 in and out."""
+    return torch.tanh(latent.roll(1, -1) + 0.3 * latent) + 0.001 * timestep
+
+
+class FakeModel:
+    """A denoiser whose rows never interact; it records the calls that it got.
+
+    The context's first number is added to the noise, so that guidance has something to steer.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[torch.Size, list[int]]] = []
+
+    def denoise(self, latents: Tensor, timesteps: Tensor, contexts: Tensor) -> Tensor:
+        self.calls.append((latents.shape, timesteps.tolist()))
+        rows = zip(latents, timesteps.tolist(), contexts, strict=True)
+        return torch.stack([fake_noise(row, t) + 0.1 * context[0, 0] for row, t, context in rows])
+
+
+def fake_guidance(scale: float = 3.0, value: float = 1.0) -> ClassifierFree:
+    cond = torch.full((2, 3), value, dtype=torch.float64)
+    return ClassifierFree(torch.zeros_like(cond), cond, scale)
+
+
+def trajectory(
+    parameters: SamplerParameters,
+    pair: LatentPair | None = None,
+    *,
+    direction: str = "invert",
+    guidance: ClassifierFree | None = None,
+) -> Trajectory:
+    """A trajectory of the named sampler; by default over the fake network's contexts."""
+    pair = pair or start_pair()
+    sampler = get_sampler(parameters.sampler)
+    grid = SCHEDULE.grid(parameters.steps, parameters.strength)
+    coroutine = getattr(sampler, direction)(pair, grid, parameters)
+    turns = len(grid) * sampler.calls_per_step
+    return Trajectory(coroutine, guidance or fake_guidance(parameters.guidance), pair.shape, turns)

@@ -1,0 +1,90 @@
+"""The sampler's numbers are those of the paper's authors (see tests/reference/README.md)."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from edict_engine.engine import Engine
+from edict_engine.fixed_point import LatentPair, quantise, to_float
+from edict_engine.guidance import ClassifierFree
+from edict_engine.lanes import Trajectory
+from edict_engine.model import Model
+from edict_engine.parameters import SamplerParameters
+from edict_engine.samplers import get_sampler
+
+from .conftest import Vectors, tiny_model
+
+CASES = [0, 1, 2, 3, 4]  # the last one is plain DDIM; 5 is Prompt-to-Prompt
+TOLERANCES = [
+    pytest.param(torch.float64, 1e-4, marks=pytest.mark.slow),
+    (torch.float32, 2e-3),
+]
+
+
+def run(
+    engine: Engine, model: Model, case: dict[str, Any], direction: str, pair: LatentPair
+) -> LatentPair:
+    """Invert under the case's base prompt, or generate under its edit prompt."""
+    sampler = "ddim" if case["baseline"] else "edict"
+    parameters = SamplerParameters(
+        sampler, case["steps"], case["strength"], case["guidance"], case["mix"]
+    )
+    grid = model.schedule.grid(parameters.steps, parameters.strength)
+    prompt = case["base" if direction == "invert" else "edit"]
+    guidance = ClassifierFree(model.embed(""), model.embed(prompt), parameters.guidance)
+    coroutine = getattr(get_sampler(sampler), direction)(pair, grid, parameters)
+    return engine.submit(Trajectory(coroutine, guidance, pair.shape, len(grid))).result()
+
+
+@pytest.mark.parametrize("index", CASES)
+@pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES, ids=str)
+def test_inversion_and_edit_arrive_where_the_authors_code_did(
+    vectors: Vectors, index: int, dtype: torch.dtype, tolerance: float
+) -> None:
+    # Given an image's latent, as a pair
+    case, model = vectors.cases[index], tiny_model(dtype)
+    image_scale = model.schedule.image_scale
+    noise_scale = model.schedule.grid(case["steps"], case["strength"])[0].scale_from
+    z = quantise(vectors[f"{index}.init"][0] / image_scale)
+
+    # When it is inverted under one prompt and generated under another
+    with Engine(model, rungs=(1, 2)) as engine:
+        inverted = run(engine, model, case, "invert", LatentPair(z, z))
+        edited = run(engine, model, case, "generate", inverted)
+
+    # Then both are the authors' own numbers
+    for member in "x" if case["baseline"] else "xy":
+        for kind, pair, scale in (
+            ("inverted", inverted, noise_scale),
+            ("edited", edited, image_scale),
+        ):
+            ours = scale * to_float(getattr(pair, member))
+            theirs = vectors[f"{index}.{kind}.{member}"][0]
+            assert (ours - theirs).abs().max().item() <= tolerance, (kind, member)
+
+
+def test_no_case_of_the_authors_is_left_out(vectors: Vectors) -> None:
+    assert sorted(vectors.cases) == CASES
+
+
+def test_prompts_become_the_authors_text_embeddings(vectors: Vectors) -> None:
+    model = tiny_model(torch.float64)
+    prompts = ["a photo of a dog", "a golden retriever sleeping on the grass"]
+    ours = torch.stack([model.embed(prompt) for prompt in prompts])
+    assert (ours - vectors["component.text_embedding"]).abs().max().item() < 1e-5
+
+
+def test_the_network_answers_as_it_did_for_the_authors(vectors: Vectors) -> None:
+    model = tiny_model(torch.float64)
+    latents = vectors["component.latent"]
+    timesteps = vectors["component.timestep"].expand(2)
+    noise = model.denoise(latents, timesteps, vectors["component.text_embedding"])
+    assert (noise - vectors["component.unet_output"]).abs().max().item() < 1e-5
+
+
+def test_latents_decode_to_the_authors_pixels(vectors: Vectors) -> None:
+    model = tiny_model(torch.float64)
+    expected = vectors["component.vae_decoded"]
+    for latent, pixels in zip(vectors["component.latent"], expected, strict=True):
+        assert (model.decode(latent) - pixels).abs().max().item() < 1e-4
