@@ -1,0 +1,84 @@
+"""The Celery app's configuration; both arms make their app here.
+
+Redis is a hint: results are ignored (SQL is the truth), a message is acknowledged after its task
+(a killed worker's message comes back late and then finds nothing to claim), and nothing but JSON
+is accepted. See `jobs.store` for what makes repeated and lost messages harmless.
+"""
+
+from celery import Celery
+
+from jobs.errors import ConfigurationError, ServiceUnavailable
+from jobs.settings import Settings, without_password
+
+VISIBILITY_TIMEOUT_SECONDS = 3_600
+"""Unacknowledged messages come back after this time. Leases have re-sent their jobs long before."""
+
+_SOCKET = {
+    "socket_timeout": 30,
+    "socket_connect_timeout": 5,
+    "socket_keepalive": True,
+    "health_check_interval": 10,
+    "retry_on_timeout": True,
+}
+
+_RECONNECT = {"max_retries": 1, "interval_start": 0.1}
+"""A producer that meets a dead Redis says so at once: the rows are committed, and the control
+process announces them later. (Workers wait for it: Celery's consumer has a policy of its own.)"""
+
+_SCHEMES = ("redis://", "rediss://", "redis+socket://", "sentinel://")
+
+
+def make_app(settings: Settings) -> Celery:
+    """Make the app that talks to `settings.redis_url`; nothing is connected yet.
+
+    Raises:
+        ConfigurationError: it is not the URL of a Redis.
+    """
+    url = settings.redis_url.get_secret_value()
+    if not url.startswith(_SCHEMES):
+        raise ConfigurationError(
+            f"EDICT_REDIS_URL {without_password(url)!r} does not begin with one of "
+            f"{', '.join(_SCHEMES)}; use for example redis://:password@host:6379/0"
+        )
+    app = Celery("edict", broker=url)
+    app.conf.update(
+        accept_content=["json"],
+        task_serializer="json",
+        result_serializer="json",
+        task_ignore_result=True,
+        task_acks_late=True,
+        # A shard's jobs record their own failures; its message has done its duty either way.
+        task_acks_on_failure=True,
+        task_reject_on_worker_lost=False,
+        task_create_missing_queues=True,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_timeout=5,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
+            "queue_order_strategy": "priority",
+            **_SOCKET,
+            **_RECONNECT,
+        },
+        enable_utc=True,
+    )
+    return app
+
+
+def check_broker(app: Celery) -> None:
+    """Connect once.
+
+    Raises:
+        ServiceUnavailable: with the URL less its password and the driver's reason.
+    """
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(timeout=5, **_RECONNECT)
+    except Exception as error:  # kombu hands on whatever its transport raised
+        url = without_password(str(app.conf.broker_url))
+        raise ServiceUnavailable(
+            f"Redis {url} does not answer: {error}. Check that it runs and EDICT_REDIS_URL"
+        ) from None

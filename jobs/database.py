@@ -1,0 +1,93 @@
+"""Connections: one engine for each process, the same habits on SQLite and PostgreSQL."""
+
+import sqlite3
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from jobs.errors import ConfigurationError, ServiceUnavailable
+from jobs.settings import without_password
+
+DRIVERS = {
+    "sqlite": "sqlite+pysqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+}
+
+
+def parse_database_url(url: str) -> URL:
+    """Choose the driver that the project ships with; `postgres://` is understood too.
+
+    Raises:
+        ConfigurationError: not a URL, or a database that is not supported.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise ConfigurationError(
+            "EDICT_DATABASE_URL is not a database URL; use sqlite:////absolute/path.db or "
+            "postgresql://user:password@host:5432/name"
+        ) from None
+    driver = DRIVERS.get(parsed.drivername.partition("+")[0])
+    if driver is None:
+        raise ConfigurationError(
+            f"EDICT_DATABASE_URL names {parsed.drivername!r}; supported are sqlite and postgresql"
+        )
+    return parsed.set(drivername=driver)
+
+
+def open_database(url: str, *, pool_size: int = 5) -> Engine:
+    """Make the engine for this process; nothing is connected yet.
+
+    Raises:
+        ConfigurationError: see `parse_database_url`.
+    """
+    parsed = parse_database_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _sqlite(parsed)
+    return create_engine(
+        parsed,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 10},
+    )
+
+
+def check_database(engine: Engine) -> None:
+    """Connect once.
+
+    Raises:
+        ServiceUnavailable: with the URL less its password and the driver's reason.
+    """
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+    except SQLAlchemyError as error:
+        url = without_password(engine.url.render_as_string(hide_password=True))
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise ServiceUnavailable(
+            f"database {url} does not answer: {reason}. Check that it runs and EDICT_DATABASE_URL"
+        ) from None
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": 30})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: sqlite3.Connection, _record: Any) -> None:
+        # Transactions are begun by us, below: the driver's own would begin as readers.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        # A reader that turns writer in mid-transaction fails at once where another wrote in
+        # between, whatever the timeout. Taking the write lock first makes it wait its turn.
+        # Connections that only look (see `jobs.store.base`) never write, and never wait.
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

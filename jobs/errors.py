@@ -1,0 +1,74 @@
+"""Errors of the contract.
+
+JobsError
+├── ConfigurationError       settings are missing or contradict each other
+├── ServiceUnavailable       the database, Redis or the object store cannot be reached
+├── InvalidInput             refused at the door: names the field, the value, the limit, the remedy
+├── NotFound                 no job, batch or object of that name
+│   └── ObjectNotFound       no object at that key
+├── AccessDenied             the object store refuses these credentials
+├── InvalidTransition        the job's state does not allow that change
+└── LeaseLost                the claim's fencing token is no longer the row's
+"""
+
+
+class JobsError(Exception):
+    """Base of every error of this package."""
+
+    code = "jobs_error"
+
+
+class ConfigurationError(JobsError):
+    """A setting is missing or contradicts another; the message says which and what to set."""
+
+    code = "bad_configuration"
+
+
+class ServiceUnavailable(JobsError):
+    """A service does not answer; the message names it and its URL without the password."""
+
+    code = "service_unavailable"
+
+
+class InvalidInput(JobsError):
+    """Input refused before any worker sees it.
+
+    `field` is the dotted name of the refused field, so that callers can point at it.
+    """
+
+    code = "invalid_input"
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class NotFound(JobsError):
+    """There is no job or batch of that name."""
+
+    code = "not_found"
+
+
+class ObjectNotFound(NotFound):
+    """There is no object at that key."""
+
+    code = "object_not_found"
+
+
+class AccessDenied(JobsError):
+    """The object store refuses these credentials."""
+
+    code = "access_denied"
+
+
+class InvalidTransition(JobsError):
+    """The job's state does not allow that change (see `jobs.states.TRANSITIONS`)."""
+
+    code = "invalid_transition"
+
+
+class LeaseLost(JobsError):
+    """The claim was taken over or cancelled: its holder must drop its work without effect."""
+
+    code = "lease_lost"

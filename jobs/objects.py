@@ -1,0 +1,232 @@
+"""Images and latents in S3-compatible storage.
+
+One class over boto3. Errors of the wire become the package's own, so that callers can tell what to
+try again (`ServiceUnavailable`) from what never will work (`ObjectNotFound`, `AccessDenied`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+
+from jobs.errors import (
+    AccessDenied,
+    ConfigurationError,
+    InvalidInput,
+    ObjectNotFound,
+    ServiceUnavailable,
+)
+from jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_NOT_FOUND = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
+_DENIED = {401, 403}
+_EXISTS = {"412", "PreconditionFailed"}
+_OURS = {"BucketAlreadyOwnedByYou"}
+_HOME_REGION = "us-east-1"
+_NO_CONDITIONS = {"501", "NotImplemented"}
+
+
+class ObjectStore:
+    """One bucket of ours, and read access to those that the settings allow."""
+
+    def __init__(self, client: "S3Client", bucket: str, readable: tuple[str, ...] = ()) -> None:
+        self.bucket = bucket
+        self._client = client
+        self._readable = {bucket, *readable}
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "ObjectStore":
+        """Make the client: timeouts, a few retries, checksums where the server knows them.
+
+        Raises:
+            ConfigurationError: the endpoint is not a URL.
+        """
+        secret = settings.s3_secret_access_key
+        try:
+            client = boto3.client(
+                "s3",
+                endpoint_url=settings.s3_endpoint_url,
+                region_name=settings.s3_region,
+                aws_access_key_id=settings.s3_access_key_id,
+                aws_secret_access_key=secret.get_secret_value() if secret else None,
+                config=Config(
+                    connect_timeout=5,
+                    read_timeout=60,
+                    max_pool_connections=32,
+                    retries={"mode": "standard", "max_attempts": 3},
+                    s3={"addressing_style": "path"} if settings.s3_endpoint_url else {},
+                ),
+            )
+        except ValueError as error:
+            raise ConfigurationError(
+                f"EDICT_S3_ENDPOINT_URL: {error}; use for example http://host:8333"
+            ) from None
+        return cls(client, settings.s3_bucket, settings.source_buckets)
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._client.close()
+
+    def uri(self, key: str) -> str:
+        """The `s3://` address of a key of ours."""
+        return f"s3://{self.bucket}/{key}"
+
+    def locate(self, uri: str) -> tuple[str, str]:
+        """Take an `s3://bucket/key` address apart.
+
+        Raises:
+            InvalidInput: not such an address, or a bucket that jobs may not read.
+        """
+        # Not urllib's parser: to S3 a key may hold anything, `?` and `#` included.
+        scheme, _, path = uri.partition("://")
+        bucket, _, key = path.partition("/")
+        if scheme != "s3" or not bucket or not key:
+            raise InvalidInput("source.uri", f"{uri!r} is not of the form s3://bucket/key")
+        if bucket not in self._readable:
+            raise InvalidInput(
+                "source.uri",
+                f"bucket {bucket!r} may not be read (allowed: "
+                f"{', '.join(sorted(self._readable))}); add it to EDICT_SOURCE_BUCKETS",
+            )
+        return bucket, key
+
+    def read(self, uri: str, *, max_bytes: int) -> bytes:
+        """Read a whole object by its `s3://` address.
+
+        Raises:
+            InvalidInput: see `locate`, or the object is larger than `max_bytes`.
+            ObjectNotFound, AccessDenied, ServiceUnavailable: what the store answered.
+        """
+        bucket, key = self.locate(uri)
+        with self._errors(uri):
+            answer = self._client.get_object(Bucket=bucket, Key=key)
+            with answer["Body"] as body:
+                size = answer["ContentLength"]
+                if size > max_bytes:
+                    raise InvalidInput(
+                        "source.uri",
+                        f"{uri} has {size} bytes, over the limit of {max_bytes}; "
+                        "make it smaller or raise EDICT_MAX_SOURCE_BYTES",
+                    )
+                return bytes(body.read())
+
+    def get(self, key: str) -> bytes:
+        """Read a whole object of ours.
+
+        Raises:
+            ObjectNotFound, AccessDenied, ServiceUnavailable: what the store answered.
+        """
+        with self._errors(self.uri(key)):
+            return bytes(self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read())
+
+    def put(self, key: str, data: bytes, media_type: str) -> None:
+        """Write an object unless its key exists; keys follow from content (see `jobs.keys`).
+
+        Raises:
+            AccessDenied, ServiceUnavailable: what the store answered.
+        """
+        with self._errors(self.uri(key)):
+            try:
+                self._client.put_object(
+                    Bucket=self.bucket, Key=key, Body=data, ContentType=media_type, IfNoneMatch="*"
+                )
+            except ClientError as error:
+                code = _code(error)
+                if code in _NO_CONDITIONS:
+                    # The server does not know conditions: the same bytes once more do no harm.
+                    self._client.put_object(
+                        Bucket=self.bucket, Key=key, Body=data, ContentType=media_type
+                    )
+                elif code not in _EXISTS:
+                    raise
+
+    def size(self, key: str) -> int | None:
+        """Bytes of an object of ours; None where there is none.
+
+        Raises:
+            AccessDenied, ServiceUnavailable: what the store answered.
+        """
+        try:
+            with self._errors(self.uri(key)):
+                return int(self._client.head_object(Bucket=self.bucket, Key=key)["ContentLength"])
+        except ObjectNotFound:
+            return None
+
+    def ensure_bucket(self) -> None:
+        """Create our bucket unless it exists.
+
+        Raises:
+            AccessDenied, ServiceUnavailable: what the store answered.
+        """
+        with self._errors(f"s3://{self.bucket}"):
+            try:
+                self._client.head_bucket(Bucket=self.bucket)
+            except ClientError as error:
+                if _code(error) not in _NOT_FOUND:
+                    raise
+                self._create_bucket()
+
+    def _create_bucket(self) -> None:
+        region = self._client.meta.region_name
+        try:
+            if region == _HOME_REGION:
+                # The only region that must not be named.
+                self._client.create_bucket(Bucket=self.bucket)
+            else:
+                self._client.create_bucket(
+                    Bucket=self.bucket,
+                    CreateBucketConfiguration={"LocationConstraint": region},  # type: ignore[typeddict-item]
+                )
+        except ClientError as error:
+            # Somebody else, starting at the same time, was quicker.
+            if _code(error) not in _OURS:
+                raise
+
+    def check(self) -> None:
+        """Look whether our bucket is there and readable.
+
+        Raises:
+            ObjectNotFound, AccessDenied, ServiceUnavailable: what the store answered.
+        """
+        with self._errors(f"s3://{self.bucket}"):
+            self._client.head_bucket(Bucket=self.bucket)
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        endpoint = self._client.meta.endpoint_url
+        try:
+            yield
+        except ClientError as error:
+            code = _code(error)
+            if code in _NOT_FOUND:
+                raise ObjectNotFound(f"{what} does not exist at {endpoint}") from None
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _DENIED:
+                raise AccessDenied(
+                    f"{what} is refused by {endpoint} ({code}); check EDICT_S3_ACCESS_KEY_ID, "
+                    "its secret, and the bucket's policy"
+                ) from None
+            raise ServiceUnavailable(f"{what} at {endpoint} failed: {error}") from None
+        except (NoCredentialsError, PartialCredentialsError) as error:
+            raise AccessDenied(
+                f"{what} at {endpoint}: {error}; set EDICT_S3_ACCESS_KEY_ID and its secret"
+            ) from None
+        except BotoCoreError as error:
+            raise ServiceUnavailable(
+                f"S3 at {endpoint} does not answer for {what}: {error}. Check that it runs and "
+                "EDICT_S3_ENDPOINT_URL"
+            ) from None
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))

@@ -1,0 +1,39 @@
+"""What a finished job says of itself: where its outputs lie, and the figures measured."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.specs import Sha256
+
+
+class Output(BaseModel):
+    """One object in the bucket."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    sha256: Sha256
+    size: int = Field(ge=0)
+    """Bytes."""
+
+
+class Result(BaseModel):
+    """The end of a job that succeeded."""
+
+    # Neither JSON nor PostgreSQL knows NaN: a round trip that blew up is a failure, not a figure.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    outputs: dict[str, Output]
+    """By role: `latents` (the stored inversion), `image` (the edit or reconstruction)."""
+    model_revision: str
+    fingerprint: str
+    """Device, library versions, dtype and batch shape that the bits depend on."""
+    exact: bool | None = None
+    """Whether the round trip gave back the very same integers; None where it was not tried."""
+    max_error: float | None = None
+    """Largest difference of a latent after the round trip, in latent units."""
+    psnr: float | None = None
+    """Result against the prepared source image, in dB; None where they are equal."""
+    inversion_reused: bool = False
+    """Whether the noise was found in the bucket or shared with another job of the shard."""
+    seconds: dict[str, float] = {}
+    """Wall time by phase."""

@@ -1,0 +1,154 @@
+"""Settings, from `EDICT_*` environment variables or from a running embedded stack.
+
+Only entry points (the command line, the worker's main) read settings; everything else receives
+what it needs as arguments.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from jobs.errors import ConfigurationError
+
+_USER = re.compile(r"(?<=://).*@", re.DOTALL)
+_SECRET_PARAMETER = re.compile(r"(?i)([?&;][^=&;]*(?:password|secret|token)[^=&;]*=)[^&;]*")
+
+STACK_FILE = "stack.json"
+"""Written into the home by a running embedded stack: the settings to reach it."""
+
+
+def _split(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """Where the services are, and the limits at the door."""
+
+    # A variable that is set to nothing, as compose files like to do, is not set.
+    model_config = SettingsConfigDict(
+        env_prefix="EDICT_", env_ignore_empty=True, frozen=True, extra="forbid"
+    )
+
+    home: Path = Path(".edict")
+    """Folder of the embedded stack; unused where the URLs below are set."""
+    database_url: SecretStr = SecretStr("")
+    redis_url: SecretStr = SecretStr("")
+    s3_endpoint_url: str | None = None
+    """None: Amazon S3."""
+    s3_region: str = "us-east-1"
+    s3_bucket: str = ""
+    s3_access_key_id: str | None = None
+    s3_secret_access_key: SecretStr | None = None
+    """None for both keys: boto3 looks in its usual places (profile, instance role)."""
+
+    models: Names = ("demo",)
+    """The catalogue: model folders or hub ids (`name@revision` pins one) that jobs may name. The
+    first is the default."""
+    source_buckets: Names = ()
+    """Buckets besides our own that jobs may read images from."""
+    max_source_bytes: int = Field(default=64 * 2**20, gt=0)
+    max_source_pixels: int = Field(default=64_000_000, gt=0)
+
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Precision of the network; round trips are exact at any."""
+    rungs: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split)] = (2, 8, 16)
+    """Batch shapes of the engine, in network rows; a guided image takes two."""
+    worker_shards: int = Field(default=4, ge=1, le=64)
+    """Messages that a worker process has in hand at once."""
+
+    lease_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
+    """How long a claim lives without a heartbeat; heartbeats come three times as often."""
+    max_attempts: int = Field(default=3, ge=1)
+    redeliver_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    """After this time a queued job that nobody claimed is announced again, if its queue is
+    empty."""
+
+    @field_validator("models")
+    @classmethod
+    def _has_a_default(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or not all(names):
+            raise ValueError("names no model; give at least one folder or hub id, such as 'demo'")
+        return names
+
+    @property
+    def default_model(self) -> str:
+        """The model that jobs get when they name none."""
+        return self.models[0]
+
+    def require_services(self) -> Self:
+        """Check that every service is named.
+
+        Raises:
+            ConfigurationError: names the missing variables and the embedded alternative.
+        """
+        needed = {
+            "EDICT_DATABASE_URL": self.database_url.get_secret_value(),
+            "EDICT_REDIS_URL": self.redis_url.get_secret_value(),
+            "EDICT_S3_BUCKET": self.s3_bucket,
+        }
+        missing = [name for name, value in needed.items() if not value]
+        if missing:
+            raise ConfigurationError(
+                f"{', '.join(missing)} not set, and no embedded stack runs in {self.home}. "
+                "Start one with `edict up` in another shell, or set the variables"
+            )
+        return self
+
+
+def load_settings(home: Path | None = None) -> Settings:
+    """Read the environment; what it leaves open comes from the embedded stack running in `home`.
+
+    Raises:
+        ConfigurationError: a value is out of its domain; names the variable.
+    """
+    try:
+        settings = Settings() if home is None else Settings(home=home)
+        if settings.database_url.get_secret_value():
+            return settings
+        return Settings(
+            **{**_stack_values(settings.home), **settings.model_dump(exclude_unset=True)}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "EDICT_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise ConfigurationError(f"{name}: {first['msg']} (got {first['input']!r:.120})") from None
+
+
+def _stack_values(home: Path) -> dict[str, Any]:
+    file = home / STACK_FILE
+    try:
+        environment = dict(json.loads(file.read_text())["environment"])
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (ValueError, TypeError, KeyError):
+        raise ConfigurationError(
+            f"{file} is damaged; stop `edict up`, remove the file and start it again"
+        ) from None
+    return {
+        name.removeprefix("EDICT_").lower(): value
+        for name, value in environment.items()
+        if name.removeprefix("EDICT_").lower() in Settings.model_fields
+    }
+
+
+def parse_model(name: str) -> tuple[str, str | None]:
+    """Take `name@revision` apart; a folder's path may hold an `@` before its last slash."""
+    base, _, revision = name.rpartition("@")
+    return (base, revision) if base and revision and "/" not in revision else (name, None)
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown: user, password and secret parameters replaced.
+
+    No parser: a password with an unquoted `/` or `#` would end the host for one, and be shown.
+    """
+    return _SECRET_PARAMETER.sub(r"\1***", _USER.sub("***@", url))

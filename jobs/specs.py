@@ -1,0 +1,183 @@
+"""What a job is asked to do: frozen, validated, small, and the same everywhere.
+
+A spec is made once, at the door, and travels as JSON. Its digest is the job's identity: the same
+question asked twice is one job. Nothing in a spec depends on where the image lies, only on what it
+is: `Source.uri` is left out of every digest.
+"""
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from jobs.errors import InvalidInput
+
+MAX_PROMPT_CHARACTERS = 2_000
+MAX_IMAGE_SIZE = 4_096
+
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+
+def _printable(text: str) -> str:
+    found = _UNPRINTABLE.search(text)
+    if found:
+        raise ValueError(
+            f"holds the control character {found.group()!r} at position {found.start()}; remove it"
+        )
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty; say what the edited image should show")
+    return text
+
+
+Prompt = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS), AfterValidator(_printable)]
+EditPrompt = Annotated[Prompt, AfterValidator(_not_blank)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _without_sign_of_zero(number: float) -> float:
+    # Else -0.0 and 0.0 would be equal specs of different digests.
+    return number + 0.0
+
+
+Guidance = Annotated[float, Field(ge=0, le=100), AfterValidator(_without_sign_of_zero)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Source(_Frozen):
+    """An image in the object store, and the digest of its bytes when it was submitted."""
+
+    uri: Annotated[
+        str, Field(pattern=r"^s3://[^/]+/.+", max_length=2_048), AfterValidator(_printable)
+    ]
+    sha256: Sha256
+
+
+class ModelRef(_Frozen):
+    """A model of the deployment's catalogue; without a revision, the one the workers serve."""
+
+    name: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_printable)]
+    revision: (
+        Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)] | None
+    ) = None
+
+
+class ImageOptions(_Frozen):
+    """How the image is brought to the model's size.
+
+    `size` is in pixels (None: the model's own). `crop` cuts the centre square; `fit` keeps the
+    whole image, its longer side `size`.
+    """
+
+    size: int | None = Field(default=None, ge=8, le=MAX_IMAGE_SIZE)
+    fit: Literal["crop", "fit"] = "crop"
+
+
+class SamplerOptions(_Frozen):
+    """Parameters of the coupled sampler (EDICT, arXiv 2211.12446, section 4)."""
+
+    name: Literal["edict"] = "edict"
+    steps: int = Field(default=50, ge=1, le=1_000)
+    strength: float = Field(default=0.8, gt=0, le=1)
+    guidance_scale: Guidance = 3.0
+    mix: float = Field(default=0.93, ge=0.5, le=1)
+
+    @model_validator(mode="after")
+    def _keeps_a_step(self) -> Self:
+        if self.steps * self.strength < 1 - 1e-9:
+            raise ValueError(
+                f"strength {self.strength} of {self.steps} steps leaves no step to run; "
+                f"use at least {1 / self.steps:.4g}"
+            )
+        return self
+
+
+class _Spec(_Frozen):
+    version: Literal[1] = 1
+    source: Source
+    model: ModelRef
+    base_prompt: Prompt = ""
+    """What the image shows; the empty prompt is a valid description."""
+    image: ImageOptions = ImageOptions()
+    sampler: SamplerOptions = SamplerOptions()
+
+    def recipe(self) -> dict[str, Any]:
+        """Everything that decides the result, as plain JSON: all but where the image lies."""
+        return self.model_dump(mode="json", exclude={"source": {"uri"}})
+
+    def digest(self) -> str:
+        """The job's identity: SHA-256 of its recipe."""
+        return digest_of(self.recipe())
+
+    def inversion_recipe(self) -> dict[str, Any]:
+        """The part of the recipe that decides the noise: the same for all edits of one image."""
+        shared = {"version", "source", "model", "base_prompt", "image", "sampler"}
+        return {name: value for name, value in self.recipe().items() if name in shared}
+
+    def inversion_digest(self) -> str:
+        """What edits of one image have in common, so that they can travel together."""
+        return digest_of(self.inversion_recipe())
+
+
+class InversionSpec(_Spec):
+    """Find the noise pair from which the model generates the image."""
+
+    kind: Literal["inversion"] = "inversion"
+
+
+class EditSpec(_Spec):
+    """Generate from the image's noise under another prompt."""
+
+    kind: Literal["edit"] = "edit"
+    edit_prompt: EditPrompt
+    negative_prompt: Prompt = ""
+    edit_guidance_scale: Guidance | None = None
+    """Guidance of the generation; None: the inversion's own."""
+
+
+class ReconstructionSpec(_Spec):
+    """Invert and generate back, and say how exactly the image returned."""
+
+    kind: Literal["reconstruction"] = "reconstruction"
+
+
+Spec = Annotated[InversionSpec | EditSpec | ReconstructionSpec, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[Spec] = TypeAdapter(Spec)
+
+
+def parse_spec(value: object) -> Spec:
+    """Check a spec given as plain JSON data.
+
+    Raises:
+        InvalidInput: names the first field that is wrong, its value and the limit.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return _ADAPTER.validate_python(value)
+    except ValidationError as error:
+        raise invalid_input(error) from None
+
+
+def invalid_input(error: Any) -> InvalidInput:
+    """Turn pydantic's report into one sentence that names the field, the value and the limit."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "spec"
+    problem = first["msg"].removeprefix("Value error, ")
+    value = first.get("input")
+    shown = "" if isinstance(value, dict) else f" (got {value!r:.120})"
+    return InvalidInput(field, problem + shown)
+
+
+def digest_of(value: object) -> str:
+    """SHA-256 of the canonical JSON of plain data."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

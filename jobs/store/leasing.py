@@ -1,0 +1,196 @@
+"""Doing work: claims, leases, ends. The fencing token decides who may write."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, case, select, update
+
+from jobs.errors import InvalidInput, LeaseLost
+from jobs.records import Claim
+from jobs.results import Result
+from jobs.specs import parse_spec
+from jobs.states import State
+from jobs.store.base import StorePart, change, change_rows
+from jobs.tables import jobs, workers
+
+WORKER_LOST = "worker_lost"
+BAD_SPEC = "bad_spec"
+
+_CODE_CHARACTERS = 50
+_MESSAGE_CHARACTERS = 4_000
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class Leasing(StorePart):
+    """What workers do, and what is done for those that fell silent."""
+
+    def claim(self, job_ids: Sequence[UUID], worker: str, *, lease: float) -> list[Claim]:
+        """Take what is still queued of these jobs, for `lease` seconds.
+
+        Jobs that somebody else took, that ended or that were never asked for are left out: the
+        message that named them was only a hint.
+        """
+        now = self._clock()
+        free = select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.state == State.QUEUED)
+        statement = change_rows(
+            free,
+            skip_locked=True,
+            state=State.RUNNING,
+            worker=worker,
+            token=jobs.c.token + 1,
+            attempts=jobs.c.attempts + 1,
+            started_at=now,
+            lease_until=now + timedelta(seconds=lease),
+            progress=0.0,
+        ).returning(jobs.c.id, jobs.c.token, jobs.c.spec, jobs.c.attempts)
+        with self._engine.begin() as connection:
+            rows = connection.execute(statement).all()
+        return sorted(self._claims(rows), key=lambda claim: claim.job_id)
+
+    def _claims(self, rows: Sequence[Row[Any]]) -> Iterator[Claim]:
+        for row in rows:
+            try:
+                yield Claim(row.id, row.token, parse_spec(row.spec), row.attempts)
+            except InvalidInput as error:
+                # Written by another version, or by hand: its neighbours are to run all the same.
+                self._fail(row.id, row.token, BAD_SPEC, f"this version cannot read it: {error}")
+
+    def heartbeat(
+        self, worker: str, progress: Mapping[UUID, float], *, lease: float
+    ) -> frozenset[UUID]:
+        """Renew the leases that `worker` holds on these jobs, and note how far each is.
+
+        Returns the jobs that it still holds. It must drop the others: they were cancelled, or
+        their lease expired and somebody else may run them.
+        """
+        now = self._clock()
+        renewed = change(
+            jobs.c.id.in_(list(progress)),
+            jobs.c.worker == worker,
+            jobs.c.state == State.RUNNING,
+            lease_until=now + timedelta(seconds=lease),
+            progress=case(dict(progress), value=jobs.c.id) if progress else jobs.c.progress,
+        ).returning(jobs.c.id)
+        with self._engine.begin() as connection:
+            held = frozenset(connection.scalars(renewed)) if progress else frozenset()
+            connection.execute(update(workers).where(workers.c.name == worker).values(seen_at=now))
+        return held
+
+    def finish(self, claim: Claim, result: Result) -> None:
+        """Write a job's success.
+
+        Raises:
+            LeaseLost: the claim is not the row's any more; nothing was written.
+        """
+        self._end(
+            claim.job_id,
+            claim.token,
+            state=State.SUCCEEDED,
+            finished_at=self._clock(),
+            progress=1.0,
+            error_code=None,
+            error_message=None,
+            result=result.model_dump(mode="json"),
+        )
+
+    def fail(self, claim: Claim, code: str, message: str) -> None:
+        """Write a job's failure, for good.
+
+        Raises:
+            LeaseLost: the claim is not the row's any more; nothing was written.
+        """
+        self._fail(claim.job_id, claim.token, code, message)
+
+    def _fail(self, job_id: UUID, token: int, code: str, message: str) -> None:
+        self._end(
+            job_id,
+            token,
+            state=State.FAILED,
+            finished_at=self._clock(),
+            error_code=_storable(code, _CODE_CHARACTERS),
+            error_message=_storable(message, _MESSAGE_CHARACTERS),
+        )
+
+    def postpone(self, claim: Claim, code: str, message: str, *, delay: float) -> State:
+        """Give a job back after an error that may pass, to be tried again in `delay` seconds.
+
+        After its last attempt it has failed instead; returns what it came to.
+
+        Raises:
+            LeaseLost: the claim is not the row's any more; nothing was written.
+        """
+        if claim.attempt >= self._max_attempts:
+            self.fail(claim, code, f"{message} (attempt {claim.attempt}, the last)")
+            return State.FAILED
+        due = self._clock() + timedelta(seconds=delay)
+        self._end(
+            claim.job_id,
+            claim.token,
+            state=State.PENDING,
+            due_at=due,
+            progress=None,
+            error_code=_storable(code, _CODE_CHARACTERS),
+            error_message=_storable(message, _MESSAGE_CHARACTERS),
+        )
+        return State.PENDING
+
+    def give_back(self, claim: Claim) -> None:
+        """Return a job untried: its worker stops. This attempt does not count.
+
+        Raises:
+            LeaseLost: the claim is not the row's any more; nothing was written.
+        """
+        self._end(
+            claim.job_id,
+            claim.token,
+            state=State.PENDING,
+            due_at=self._clock(),
+            progress=None,
+            attempts=jobs.c.attempts - 1,
+        )
+
+    def _end(self, job_id: UUID, token: int, **values: Any) -> None:
+        statement = (
+            update(jobs)
+            .where(jobs.c.id == job_id, jobs.c.token == token, jobs.c.state == State.RUNNING)
+            .values(lease_until=None, **values)
+        )
+        if self._change(statement) != 1:
+            raise LeaseLost(
+                f"job {job_id}: the claim with token {token} is no longer valid; "
+                "the job was cancelled or taken over"
+            )
+
+    def expire_leases(self) -> int:
+        """Take jobs from workers that fell silent; says how many.
+
+        They become pending again, or failed (`worker_lost`) after their last attempt: a job that
+        kills its workers must not go on for ever.
+        """
+        now = self._clock()
+        used_up = jobs.c.attempts >= self._max_attempts
+        lost = (
+            "The worker fell silent while it ran this job, at each of "
+            f"{self._max_attempts} attempts. Look at the worker's log, then retry the job"
+        )
+        return self._change(
+            change(
+                jobs.c.state == State.RUNNING,
+                jobs.c.lease_until < now,
+                state=case((used_up, State.FAILED), else_=State.PENDING),
+                due_at=now,
+                lease_until=None,
+                progress=case((used_up, jobs.c.progress), else_=None),
+                finished_at=case((used_up, now), else_=None),
+                error_code=case((used_up, WORKER_LOST), else_=jobs.c.error_code),
+                error_message=case((used_up, lost), else_=jobs.c.error_message),
+            )
+        )
+
+
+def _storable(text: str, limit: int) -> str:
+    """What a database takes: an error's text may quote any bytes, and its row must be written."""
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)[:limit]

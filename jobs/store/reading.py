@@ -1,0 +1,94 @@
+"""Looking: nothing here changes a row or takes a lock."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, func, select
+
+from jobs.errors import NotFound
+from jobs.records import Batch, Job
+from jobs.results import Result
+from jobs.specs import parse_spec
+from jobs.states import LIVE, State
+from jobs.store.base import StorePart
+from jobs.tables import batch_jobs, batches, jobs
+
+
+class Reading(StorePart):
+    """What anybody may ask."""
+
+    def job(self, job_id: UUID) -> Job:
+        """Read one job.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        with self._reader.connect() as connection:
+            row = connection.execute(select(*_JOB).where(jobs.c.id == job_id)).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no job {job_id}")
+        return _job(row)
+
+    def batch(self, name_or_id: str) -> Batch:
+        """Find a batch by its name or id.
+
+        Raises:
+            NotFound: there is none.
+        """
+        named = batches.c.name.is_not_distinct_from(name_or_id)
+        which: ColumnElement[bool] = named
+        with suppress(ValueError):
+            which |= batches.c.id == UUID(name_or_id)
+        # A name may look like another batch's id, which then comes first.
+        statement = select(batches).where(which).order_by(named).limit(1)
+        with self._reader.connect() as connection:
+            row = connection.execute(statement).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no batch {name_or_id!r}")
+        return Batch(*row)
+
+    def jobs_of(self, batch_id: UUID, states: Sequence[State] = tuple(State)) -> list[Job]:
+        """The jobs of a batch in these states, oldest first."""
+        statement = (
+            select(*_JOB)
+            .join(batch_jobs, batch_jobs.c.job_id == jobs.c.id)
+            .where(batch_jobs.c.batch_id == batch_id, jobs.c.state.in_(states))
+            .order_by(jobs.c.id)
+        )
+        with self._reader.connect() as connection:
+            return [_job(row) for row in connection.execute(statement)]
+
+    def counts(self, batch_id: UUID | None = None) -> dict[State, int]:
+        """How many jobs are in each state, in one batch or in all."""
+        statement = select(jobs.c.state, func.count()).group_by(jobs.c.state)
+        if batch_id is not None:
+            statement = statement.join(batch_jobs, batch_jobs.c.job_id == jobs.c.id).where(
+                batch_jobs.c.batch_id == batch_id
+            )
+        with self._reader.connect() as connection:
+            found = {State(state): count for state, count in connection.execute(statement)}
+        return {state: found.get(state, 0) for state in State}
+
+    def has_live_jobs(self, batch_id: UUID | None = None) -> bool:
+        """Whether anything may still happen."""
+        counts = self.counts(batch_id)
+        return any(counts[state] for state in LIVE)
+
+
+_JOB = [
+    jobs.c[name]
+    for name in (
+        "id", "spec", "model", "priority", "state", "created_at", "started_at", "finished_at",
+        "attempts", "worker", "progress", "error_code", "error_message", "result",
+    )
+]  # fmt: skip
+
+
+def _job(row: Row[Any]) -> Job:
+    values = row._asdict()
+    values["spec"] = parse_spec(values["spec"])
+    values["state"] = State(values["state"])
+    values["result"] = Result.model_validate(values["result"]) if values["result"] else None
+    return Job(**values)

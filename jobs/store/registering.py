@@ -1,0 +1,33 @@
+"""Workers, as they report themselves."""
+
+from datetime import timedelta
+
+from sqlalchemy import select
+
+from jobs.records import Worker
+from jobs.store.base import StorePart
+from jobs.tables import workers
+
+
+class Registering(StorePart):
+    """The list of worker processes."""
+
+    def register_worker(self, worker: Worker) -> None:
+        """Enter a worker process; its heartbeats keep it alive in the list."""
+        entry = self._insert(workers).values(**vars(worker))
+        # One that was killed could not strike itself; its successor may bear its name.
+        entry = entry.on_conflict_do_update(index_elements=["name"], set_=vars(worker))
+        with self._engine.begin() as connection:
+            connection.execute(entry)
+
+    def remove_worker(self, name: str) -> None:
+        """Strike a worker process that stops."""
+        with self._engine.begin() as connection:
+            connection.execute(workers.delete().where(workers.c.name == name))
+
+    def live_workers(self, *, seen_within: float) -> list[Worker]:
+        """Workers that gave a sign of life in the last `seen_within` seconds."""
+        since = self._clock() - timedelta(seconds=seen_within)
+        statement = select(workers).where(workers.c.seen_at >= since).order_by(workers.c.name)
+        with self._reader.connect() as connection:
+            return [Worker(*row) for row in connection.execute(statement)]

@@ -1,0 +1,138 @@
+"""Making work: batches and submissions, second lives, cancellation."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Update, select
+
+from jobs.errors import InvalidInput
+from jobs.ids import new_id
+from jobs.records import Batch, Submission
+from jobs.specs import Spec
+from jobs.states import State, sources_of
+from jobs.store.base import StorePart, change, chunks
+from jobs.tables import batch_jobs, batches, jobs
+
+SUBMIT_CHUNK = 500
+"""Rows a transaction: large enough to be quick, small enough to let claims in between."""
+
+_NAME_CHARACTERS = 200
+
+
+class Submitting(StorePart):
+    """What producers and people ask for."""
+
+    def open_batch(self, name: str | None = None) -> Batch:
+        """Make a batch, or find the one that bears this name.
+
+        Raises:
+            InvalidInput: the name is empty, too long, or holds what cannot be printed.
+        """
+        if name is not None and not (name.isprintable() and 0 < len(name) <= _NAME_CHARACTERS):
+            raise InvalidInput(
+                "batch.name",
+                f"must be 1 to {_NAME_CHARACTERS} printable characters (got {name!r:.220})",
+            )
+        batch = Batch(new_id(), name, self._clock())
+        with self._engine.begin() as connection:
+            connection.execute(
+                self._insert(batches)
+                .values(vars(batch))
+                .on_conflict_do_nothing(index_elements=["name"])
+            )
+            which = batches.c.id == batch.id if name is None else batches.c.name == name
+            return Batch(*connection.execute(select(batches).where(which)).one())
+
+    def submit(
+        self,
+        specs: Iterable[Spec],
+        *,
+        batch_id: UUID | None = None,
+        priority: int = 0,
+        force: bool = False,
+    ) -> list[Submission]:
+        """Commit a row for each new spec, in the order given.
+
+        A spec that was submitted before is the same job: it is only made a member of the batch,
+        and tried again if it had failed or been cancelled. `force` makes a new job instead.
+        """
+        rows = [self._row(spec, priority, force=force) for spec in specs]
+        submissions: list[Submission] = []
+        for start in range(0, len(rows), SUBMIT_CHUNK):
+            submissions += self._submit_chunk(rows[start : start + SUBMIT_CHUNK], batch_id)
+        return submissions
+
+    def _row(self, spec: Spec, priority: int, *, force: bool) -> dict[str, Any]:
+        job_id, digest, now = new_id(), spec.digest(), self._clock()
+        return {
+            "id": job_id,
+            "kind": spec.kind,
+            "spec": spec.model_dump(mode="json"),
+            "identity": f"{digest}:{job_id}" if force else digest,
+            "inversion_digest": spec.inversion_digest(),
+            "model": spec.model.name,
+            "priority": priority,
+            "state": State.PENDING,
+            "created_at": now,
+            "due_at": now,
+        }
+
+    def _submit_chunk(self, rows: list[dict[str, Any]], batch_id: UUID | None) -> list[Submission]:
+        identities = [row["identity"] for row in rows]
+        # In one order for all: two submissions that share specs must not wait in a circle.
+        new = sorted(rows, key=lambda row: str(row["identity"]))
+        with self._engine.begin() as connection:
+            connection.execute(
+                self._insert(jobs).on_conflict_do_nothing(index_elements=["identity"]), new
+            )
+            same = jobs.c.identity.in_(identities)
+            connection.execute(self._revive(same))
+            found = {
+                row.identity: row
+                for row in connection.execute(
+                    select(jobs.c.identity, jobs.c.id, jobs.c.state).where(same)
+                )
+            }
+            if batch_id is not None:
+                members = {found[identity].id for identity in identities}
+                connection.execute(
+                    self._insert(batch_jobs).on_conflict_do_nothing(),
+                    [{"batch_id": batch_id, "job_id": member} for member in sorted(members)],
+                )
+        return [
+            Submission(found[row["identity"]].id, State(found[row["identity"]].state), created)
+            for row in rows
+            for created in [found[row["identity"]].id == row["id"]]
+        ]
+
+    def _revive(self, which: ColumnElement[bool]) -> Update:
+        return change(
+            which,
+            jobs.c.state.in_((State.FAILED, State.CANCELLED)),
+            state=State.PENDING,
+            due_at=self._clock(),
+            attempts=0,
+            error_code=None,
+            error_message=None,
+            progress=None,
+            started_at=None,
+            finished_at=None,
+        )
+
+    def retry(self, job_ids: Sequence[UUID]) -> int:
+        """Give failed and cancelled jobs a new life; says how many."""
+        return sum(self._change(self._revive(jobs.c.id.in_(chunk))) for chunk in chunks(job_ids))
+
+    def cancel(self, job_ids: Sequence[UUID]) -> int:
+        """Stop jobs that have not ended; says how many. Running ones stop at the next look."""
+        return sum(self._change(self._cancel(chunk)) for chunk in chunks(job_ids))
+
+    def _cancel(self, job_ids: Sequence[UUID]) -> Update:
+        return change(
+            jobs.c.id.in_(job_ids),
+            jobs.c.state.in_(sources_of(State.CANCELLED)),
+            state=State.CANCELLED,
+            finished_at=self._clock(),
+            lease_until=None,
+        )
