@@ -1,0 +1,149 @@
+"""A worker's parts in this process: a real store, a real bucket, a real (tiny) model."""
+
+import io
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from edict_engine.editor import Editor
+from edict_engine.engine import Engine
+from edict_engine.model import Model, load_model
+from jobs.database import open_database
+from jobs.keys import sha256
+from jobs.objects import ObjectStore
+from jobs.records import Job
+from jobs.settings import Settings
+from jobs.specs import (
+    EditSpec,
+    InversionSpec,
+    ModelRef,
+    ReconstructionSpec,
+    SamplerOptions,
+    Source,
+    Spec,
+)
+from jobs.store import JobStore
+from tests.servers import S3Server
+from worker.leases import LeaseKeeper
+from worker.noise import NoiseFinder
+from worker.perform import Performer
+from worker.shard import ShardRunner
+
+TINY_MODEL = str(Path(__file__).parents[1] / "reference" / "tiny-sd")
+FEW_STEPS = SamplerOptions(steps=4, strength=0.5)
+
+
+def picture(seed: int = 0) -> bytes:
+    """A small noisy PNG, different for each seed."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def tiny_model() -> Model:
+    return load_model(TINY_MODEL, dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
+def editor(tiny_model: Model) -> Iterator[Editor]:
+    with Engine(tiny_model, rungs=(2, 8)) as engine:
+        yield Editor(tiny_model, engine)
+
+
+@pytest.fixture
+def settings(sqlite_url: str, redis_url: str, s3: S3Server, bucket: str) -> Settings:
+    return Settings(
+        database_url=sqlite_url,
+        redis_url=redis_url,
+        s3_endpoint_url=s3.endpoint_url,
+        s3_region=s3.region,
+        s3_access_key_id=s3.access_key_id,
+        s3_secret_access_key=s3.secret_access_key,
+        s3_bucket=bucket,
+        models=(TINY_MODEL,),
+        lease_seconds=5,
+        redeliver_seconds=1,
+    )
+
+
+@pytest.fixture
+def objects(settings: Settings) -> ObjectStore:
+    return ObjectStore.from_settings(settings)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[JobStore]:
+    engine = open_database(settings.database_url.get_secret_value())
+    yield JobStore(engine)
+    engine.dispose()
+
+
+@dataclass
+class Bench:
+    """A worker in this process, and short ways to give it work."""
+
+    store: JobStore
+    objects: ObjectStore
+    editor: Editor
+    keeper: LeaseKeeper
+    runner: ShardRunner
+
+    def source(self, data: bytes, name: str = "image.png") -> Source:
+        self.objects.put(f"sources/{name}", data, "image/png")
+        return Source(uri=self.objects.uri(f"sources/{name}"), sha256=sha256(data))
+
+    def spec(self, kind: type[Spec], **fields: Any) -> Spec:
+        fields.setdefault("source", self.source(picture()))
+        fields.setdefault("model", ModelRef(name=TINY_MODEL))
+        return kind(sampler=FEW_STEPS, **fields)
+
+    def inversion(self, **fields: Any) -> InversionSpec:
+        return self.spec(InversionSpec, **fields)
+
+    def reconstruction(self, **fields: Any) -> ReconstructionSpec:
+        return self.spec(ReconstructionSpec, **fields)
+
+    def edit(self, prompt: str = "a dog", **fields: Any) -> EditSpec:
+        return self.spec(EditSpec, edit_prompt=prompt, **fields)
+
+    def queued(self, *specs: Spec) -> list[Any]:
+        """Submit and announce; a message would now name these jobs."""
+        submissions = self.store.submit(specs)
+        self.store.take_due(100)
+        return [submission.job_id for submission in submissions]
+
+    def run(self, *specs: Spec) -> list[Job]:
+        """Submit, announce, run to the end, and read the rows."""
+        job_ids = self.queued(*specs)
+        self.runner.run(job_ids)
+        return [self.store.job(job_id) for job_id in job_ids]
+
+
+@pytest.fixture
+def make_bench(
+    store: JobStore, objects: ObjectStore, editor: Editor
+) -> Iterator[Callable[..., Bench]]:
+    """Makes workers that share the database, the bucket and the device."""
+    with ThreadPoolExecutor(8) as pool:
+
+        def make(name: str = "worker", lease: float = 30.0) -> Bench:
+            keeper = LeaseKeeper(store, name, lease=lease)
+            finder = NoiseFinder(objects, editor, max_bytes=2**20, max_pixels=1_000_000)
+            runner = ShardRunner(store, keeper, finder, Performer(objects, editor), pool)
+            return Bench(store, objects, editor, keeper, runner)
+
+        yield make
+
+
+@pytest.fixture
+def bench(make_bench: Callable[..., Bench]) -> Bench:
+    return make_bench()

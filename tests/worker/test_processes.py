@@ -1,0 +1,199 @@
+"""Real worker processes, really killed."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from jobs.objects import ObjectStore
+from jobs.processes import Child
+from jobs.records import Worker
+from jobs.settings import Settings
+from jobs.specs import ReconstructionSpec, SamplerOptions, Source
+from jobs.states import State
+from jobs.store import JobStore
+from producer.client import Client
+from tests.pipeline import edict, environment_of, eventually, is_alive
+from tests.worker.conftest import TINY_MODEL, picture
+
+pytestmark = pytest.mark.slow
+
+LONG = SamplerOptions(steps=80, strength=1.0, mix=0.99, guidance_scale=1.0)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"lease_seconds": 2.0, "dtype": "float32", "rungs": (2, 8)})
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    with Client(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def start(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Child]]:
+    """Starts `edict …`; everything started is stopped in the end."""
+    with ExitStack() as stack:
+
+        def start(name: str, *arguments: str) -> Child:
+            log = tmp_path / f"{name}.log"
+            child = edict(name, *arguments, environment=environment_of(settings), log=log)
+            return stack.enter_context(child)
+
+        yield start
+
+
+def submit(client: Client, seed: int = 0) -> ReconstructionSpec:
+    """A job that takes some seconds."""
+    source = client.sources.upload(picture(seed), f"picture {seed}")
+    spec = ReconstructionSpec(source=source, model=client.model(), sampler=LONG)
+    return client.submit([spec])[0].job_id
+
+
+def worker_of(store: JobStore) -> Worker:
+    [worker] = eventually(lambda: store.live_workers(seen_within=10))
+    return worker
+
+
+def succeeded(store: JobStore, job_id) -> bool:
+    job = store.job(job_id)
+    assert job.state not in (State.FAILED, State.CANCELLED), job.error_message
+    return job.state == State.SUCCEEDED
+
+
+def in_the_middle(store: JobStore, job_id) -> bool:
+    job = store.job(job_id)
+    return job.state == State.RUNNING and (job.progress or 0) > 0.05
+
+
+def test_a_job_whose_worker_is_killed_in_its_middle_succeeds_once(
+    client: Client, start: Callable[..., Child]
+):
+    start("control")
+    start("worker", "--devices", "cpu")
+    store = client.store
+    job_id = submit(client)
+    eventually(lambda: in_the_middle(store, job_id))
+    victim = worker_of(store)
+
+    os.kill(victim.pid, signal.SIGKILL)
+
+    eventually(lambda: succeeded(store, job_id))
+    job = store.job(job_id)
+    assert job.attempts == 2
+    assert job.result.exact
+    assert job.worker != victim.name
+    assert client.objects.size(job.result.outputs["image"].key)
+    names = [worker.name for worker in store.live_workers(seen_within=1)]
+    assert names == [job.worker]
+
+
+def test_killing_the_supervisor_stops_its_device_processes(
+    client: Client, start: Callable[..., Child]
+):
+    supervisor = start("worker", "--devices", "cpu,cpu")
+    workers = eventually(
+        lambda: len(found := client.store.live_workers(seen_within=10)) == 2 and found
+    )
+
+    supervisor.kill()
+
+    eventually(lambda: not any(is_alive(worker.pid) for worker in workers))
+
+
+def test_a_worker_told_to_stop_gives_its_job_back_and_exits_0(
+    client: Client, start: Callable[..., Child]
+):
+    start("control")
+    worker = start("worker", "--devices", "cpu")
+    job_id = submit(client)
+    eventually(lambda: in_the_middle(client.store, job_id))
+
+    status = worker.stop(timeout=20)
+
+    assert status == 0
+    job = client.store.job(job_id)
+    assert job.state in (State.PENDING, State.QUEUED)
+    assert job.attempts == 0
+    assert client.store.live_workers(seen_within=60) == []
+    start("worker", "--devices", "cpu")
+    eventually(lambda: succeeded(client.store, job_id))
+    assert client.store.job(job_id).attempts == 1
+
+
+def test_jobs_survive_a_redis_that_is_emptied(
+    client: Client, start: Callable[..., Child], redis_url: str
+):
+    job_ids = [submit(client, seed) for seed in range(2)]
+    with client.app.connection_for_write() as connection:
+        connection.default_channel.client.flushall()
+
+    start("control")
+    start("worker", "--devices", "cpu")
+
+    for job_id in job_ids:
+        eventually(lambda: succeeded(client.store, job_id))  # noqa: B023
+
+
+def test_a_message_delivered_again_runs_nothing_again(client: Client, start: Callable[..., Child]):
+    from jobs.dispatch import _send
+    from jobs.records import DueJob
+
+    start("worker", "--devices", "cpu")
+    job_id = submit(client)
+    for _ in range(5):
+        _send(client.app, [DueJob(job_id, TINY_MODEL, "")])
+
+    eventually(lambda: succeeded(client.store, job_id))
+    finished = client.store.job(job_id)
+    _send(client.app, [DueJob(job_id, TINY_MODEL, "")])
+    second = submit(client, seed=1)
+    eventually(lambda: succeeded(client.store, second))
+
+    assert client.store.job(job_id) == finished
+    assert finished.attempts == 1
+
+
+def test_a_model_that_is_not_there_stops_the_worker_with_a_sentence(
+    settings: Settings, start: Callable[..., Child]
+):
+    worker = start("worker", "--devices", "cpu", "--model", "/nowhere/at-all")
+
+    assert worker.wait(60) not in (None, 0)
+    assert "/nowhere/at-all" in worker.log_tail()
+
+
+def test_a_device_that_is_not_there_is_refused(start: Callable[..., Child]):
+    worker = start("worker", "--devices", "99")
+
+    assert worker.wait(30) not in (None, 0)
+    assert "device '99' is not there" in worker.log_tail()
+    assert "Traceback" not in worker.log_tail(200)
+
+
+def test_a_bad_image_reaches_its_row_and_not_its_neighbour(
+    client: Client, objects: ObjectStore, start: Callable[..., Child]
+):
+    """The door was bypassed: somebody wrote rubbish under the source's key."""
+    objects.put("sources/bad.png", b"rubbish", "image/png")
+    from jobs.keys import sha256
+
+    bad = ReconstructionSpec(
+        source=Source(uri=objects.uri("sources/bad.png"), sha256=sha256(b"rubbish")),
+        model=client.model(),
+        sampler=LONG,
+    )
+    [spoilt] = client.submit([bad])
+    good = submit(client)
+
+    start("worker", "--devices", "cpu")
+
+    eventually(lambda: succeeded(client.store, good))
+    job = eventually(lambda: (j := client.store.job(spoilt.job_id)).state == State.FAILED and j)
+    assert job.error_code == "unreadable_image"
+    assert job.attempts == 1

@@ -1,0 +1,61 @@
+"""What an error means for the job that met it: end it, or try again later.
+
+| class | examples | outcome |
+|---|---|---|
+| permanent | a damaged image, a prompt too long, a source that changed | failed, at once |
+| transient | storage away, a device out of memory, a fault of ours | tried again, later |
+
+A fault that nobody foresaw counts as transient: it is tried again a few times, then the job has
+failed with the fault's text.
+"""
+
+import random
+from dataclasses import dataclass
+
+from edict_engine.errors import EngineError
+from jobs.errors import AccessDenied, InvalidInput, JobsError, ObjectNotFound
+
+BACKOFF_SECONDS = 2.0
+BACKOFF_LIMIT_SECONDS = 300.0
+
+
+class SourceChanged(JobsError):
+    """The bytes at the source's address are not those that were submitted."""
+
+    code = "source_changed"
+
+
+class WrongModel(JobsError):
+    """The job asks for another model, or another revision of it, than this worker serves."""
+
+    code = "wrong_model"
+
+
+PERMANENT = (EngineError, InvalidInput, ObjectNotFound, AccessDenied, SourceChanged, WrongModel)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error as the job's row will show it."""
+
+    code: str
+    message: str
+    permanent: bool
+
+
+def classify(error: Exception) -> Failure:
+    """Say what `error` means for its job."""
+    code = getattr(error, "code", None)
+    if type(error).__name__ == "OutOfMemoryError":
+        code = "out_of_memory"
+    return Failure(
+        code=code if isinstance(code, str) else "internal_error",
+        message=str(error) or type(error).__name__,
+        permanent=isinstance(error, PERMANENT),
+    )
+
+
+def backoff(attempt: int) -> float:
+    """Seconds until the next try: doubled with each, and spread so that tries do not meet."""
+    delay: float = min(BACKOFF_SECONDS * 2 ** (attempt - 1), BACKOFF_LIMIT_SECONDS)
+    return delay * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret

@@ -1,0 +1,123 @@
+"""The supervisor: one process for each device, started again when it dies.
+
+It imports no torch and touches no device, so that nothing of a broken device process is left when
+the next one starts. When the supervisor itself is killed, the kernel tells its children.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from jobs.errors import ConfigurationError
+from jobs.processes import Child
+from jobs.settings import Settings
+from worker.devices import Device, find_devices
+
+POLL_SECONDS = 0.2
+STOP_SECONDS = 30.0
+RESTART_SECONDS = 1.0
+RESTART_LIMIT_SECONDS = 60.0
+STEADY_SECONDS = 60.0
+"""A process that lived this long is started again at once; others wait twice as long each time."""
+
+_log = structlog.get_logger()
+
+
+class DeviceProcess:
+    """The process of one device, through all its lives."""
+
+    def __init__(self, device: Device, child: Child) -> None:
+        self.device = device
+        self.beyond_help = False
+        self._child = child
+        self._delay = RESTART_SECONDS
+        self._started_at = 0.0
+        self._due_at = time.monotonic()
+
+    def tend(self) -> None:
+        """Start the process if it is due; plan its next life if it has died."""
+        now = time.monotonic()
+        if self.beyond_help or self._child.is_running:
+            return
+        if self._started_at and self._due_at <= self._started_at:
+            self._plan(now)
+        elif now >= self._due_at:
+            self._started_at = now
+            self._child.start()
+            _log.info("device.started", device=self.device.name, pid=self._child.pid)
+
+    def _plan(self, now: float) -> None:
+        status = self._child.poll()
+        if status == os.EX_CONFIG:
+            self.beyond_help = True
+            _log.error("device.beyond_help", device=self.device.name, status=status)
+            return
+        if now - self._started_at > STEADY_SECONDS:
+            self._delay = RESTART_SECONDS
+        self._due_at = now + self._delay
+        _log.error("device.died", device=self.device.name, status=status, restart_in=self._delay)
+        self._delay = min(self._delay * 2, RESTART_LIMIT_SECONDS)
+
+    def terminate(self) -> None:
+        """Ask the process to stop, without waiting."""
+        self._child.terminate()
+
+    def stop(self, timeout: float) -> None:
+        """Stop the process; after `timeout` seconds it is killed."""
+        self._child.stop(timeout)
+
+
+def run_workers(
+    settings: Settings,
+    devices: Sequence[str],
+    model: str | None = None,
+    *,
+    stop: threading.Event | None = None,
+) -> int:
+    """Supervise a process for each device until `stop` is set; returns the exit status.
+
+    Raises:
+        ConfigurationError: a device is not there, or every process says that its settings or its
+            model are wrong.
+    """
+    stopping = stop or threading.Event()
+    settings.require_services()
+    processes = [
+        DeviceProcess(device, _child(settings, device, model or settings.default_model))
+        for device in find_devices(devices)
+    ]
+    try:
+        while not stopping.is_set():
+            for process in processes:
+                process.tend()
+            if all(process.beyond_help for process in processes):
+                raise ConfigurationError(
+                    "no device process can work with these settings; see its message above"
+                )
+            stopping.wait(POLL_SECONDS)
+    finally:
+        _stop(processes)
+    return 0
+
+
+def _child(settings: Settings, device: Device, model: str) -> Child:
+    command = [sys.executable, "-m", "worker", "--device", device.name]
+    command += ["--torch-device", device.torch_name, "--model", model]
+    if device.cores:
+        command += ["--cores", ",".join(map(str, device.cores))]
+    environment = (
+        os.environ | dict(device.environment) | {"EDICT_HOME": str(settings.home.resolve())}
+    )
+    return Child(f"worker {device.name}", command, environment=environment)
+
+
+def _stop(processes: Sequence[DeviceProcess]) -> None:
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        process.stop(max(0.0, deadline - time.monotonic()))

@@ -1,0 +1,157 @@
+"""One worker process, on one device: loads the model once, then does what Redis hints at.
+
+The supervisor has confined this process to its device before torch was imported. Celery runs the
+`threads` pool: task threads fetch, wait and upload, and the engine's own thread keeps the device
+busy. Nothing forks once the device is up.
+"""
+
+import os
+import secrets
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+
+import structlog
+import torch
+from celery import Celery, signals
+from celery.platforms import SecurityWarning
+from sqlalchemy.exc import SQLAlchemyError
+
+from edict_engine.editor import Editor
+from edict_engine.engine import Engine
+from edict_engine.model import Model, load_model
+from jobs.celery_app import make_app
+from jobs.database import open_database
+from jobs.messages import RUN_SHARD, Shard, queue_name
+from jobs.objects import ObjectStore
+from jobs.records import Worker
+from jobs.settings import Settings, parse_model
+from jobs.store import JobStore
+from jobs.store.base import utc_now
+from worker.leases import LeaseKeeper
+from worker.noise import NoiseFinder
+from worker.perform import Performer
+from worker.shard import ShardRunner
+
+JOB_THREADS = 32
+
+_log = structlog.get_logger()
+
+
+def run_process(settings: Settings, *, model: str, device: str, torch_device: str) -> int:
+    """Work until told to stop; returns the exit status.
+
+    `device` is the name that people see (`cuda:1`), `torch_device` what torch calls it here.
+
+    Raises:
+        EngineError: the model cannot be loaded.
+        ConfigurationError: the database's URL is not one.
+    """
+    loaded = _load(settings, model, torch_device)
+    with ExitStack() as stack:
+        database = open_database(
+            settings.database_url.get_secret_value(), pool_size=settings.worker_shards + 2
+        )
+        stack.callback(database.dispose)
+        store = JobStore(database, max_attempts=settings.max_attempts)
+        worker = stack.enter_context(_registered(store, device, loaded))
+        keeper = stack.enter_context(LeaseKeeper(store, worker.name, lease=settings.lease_seconds))
+        engine = stack.enter_context(Engine(loaded, rungs=settings.rungs))
+        pool = stack.enter_context(ThreadPoolExecutor(JOB_THREADS, thread_name_prefix="job"))
+        runner = _runner(settings, store, keeper, Editor(loaded, engine), pool)
+        _log.info("worker.ready", worker=worker.name, model=loaded.name, revision=loaded.revision)
+        return _consume(settings, worker, keeper, runner)
+
+
+def _load(settings: Settings, model: str, torch_device: str) -> Model:
+    if torch_device == "cpu":
+        # Bits depend on the thread count: it is what the supervisor says, never torch's guess.
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    name, revision = parse_model(model)
+    dtype: torch.dtype = getattr(torch, settings.dtype)
+    return load_model(name, revision=revision, device=torch_device, dtype=dtype)
+
+
+@contextmanager
+def _registered(store: JobStore, device: str, model: Model) -> Iterator[Worker]:
+    """Enter this process in the list of workers for as long as it lives."""
+    host, pid = socket.gethostname(), os.getpid()
+    worker = Worker(
+        # The random part tells a restarted process from its predecessor, whose leases are not ours.
+        name=f"{host}/{device}/{pid}-{secrets.token_hex(3)}",
+        host=host,
+        pid=pid,
+        device=device,
+        model=model.name,
+        model_revision=model.revision,
+        started_at=utc_now(),
+        seen_at=utc_now(),
+    )
+    store.register_worker(worker)
+    try:
+        yield worker
+    finally:
+        with suppress(SQLAlchemyError):
+            store.remove_worker(worker.name)
+
+
+def _runner(
+    settings: Settings,
+    store: JobStore,
+    keeper: LeaseKeeper,
+    editor: Editor,
+    pool: ThreadPoolExecutor,
+) -> ShardRunner:
+    objects = ObjectStore.from_settings(settings)
+    finder = NoiseFinder(
+        objects,
+        editor,
+        max_bytes=settings.max_source_bytes,
+        max_pixels=settings.max_source_pixels,
+    )
+    return ShardRunner(store, keeper, finder, Performer(objects, editor), pool)
+
+
+def _consume(settings: Settings, worker: Worker, keeper: LeaseKeeper, runner: ShardRunner) -> int:
+    """Run Celery until it is told to stop, by a signal."""
+    app = make_app(settings)
+    _add_task(app, runner)
+    # Celery warns of root because of pickle; nothing here accepts any.
+    warnings.simplefilter("ignore", SecurityWarning)
+
+    def stop_work(**_: object) -> None:
+        # In a signal handler: only a flag is set here, and what runs gives itself back.
+        keeper.stop_work()
+
+    signals.worker_shutting_down.connect(stop_work)
+    consumer = app.Worker(
+        hostname=worker.name,
+        queues=[queue_name(worker.model)],
+        pool="threads",
+        concurrency=settings.worker_shards,
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+        loglevel="WARNING",
+    )
+    consumer.start()
+    return int(consumer.exitcode or 0)
+
+
+def _add_task(app: Celery, runner: ShardRunner) -> None:
+    @app.task(name=RUN_SHARD)  # type: ignore[untyped-decorator]
+    def run_shard(message: object) -> None:
+        runner.run(Shard.model_validate(message).job_ids)
+
+
+def exit_now(status: int) -> None:
+    """End the process without waiting for threads that a broken device may hold for ever."""
+    _log.info("worker.stopped", status=status, threads=threading.active_count())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

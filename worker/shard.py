@@ -1,0 +1,127 @@
+"""Running a shard: claim, fetch, invert once, then every job of the image side by side.
+
+The jobs of a shard succeed and fail one by one. What fails before they part (the source, the
+inversion) fails all of them, each on its own row.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import Executor, wait
+from itertools import groupby
+from uuid import UUID
+
+import structlog
+
+from edict_engine.errors import Cancelled, EngineClosed
+from jobs.errors import LeaseLost
+from jobs.records import Claim
+from jobs.specs import InversionSpec
+from jobs.store import JobStore
+from worker.failures import backoff, classify
+from worker.leases import LeaseKeeper
+from worker.noise import Noise, NoiseFinder, Watcher
+from worker.perform import Performer
+
+_log = structlog.get_logger()
+
+
+class ShardRunner:
+    """Runs the jobs that a message names, as far as SQL says that they are due."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        keeper: LeaseKeeper,
+        finder: NoiseFinder,
+        performer: Performer,
+        pool: Executor,
+    ) -> None:
+        self._store = store
+        self._keeper = keeper
+        self._finder = finder
+        self._performer = performer
+        self._pool = pool
+
+    def run(self, job_ids: Sequence[UUID]) -> None:
+        """Claim and run jobs; every claimed job's end is on its row when this returns."""
+        claims = self._keeper.claim(job_ids)
+        claims.sort(key=_image)
+        for _, together in groupby(claims, key=_image):
+            self._run_image(list(together))
+
+    def _run_image(self, claims: list[Claim]) -> None:
+        try:
+            noise = self._find_noise(claims)
+        except Exception as error:
+            for claim in claims:
+                self._give_up(claim, error)
+        else:
+            wait([self._pool.submit(self._run_job, claim, noise) for claim in claims])
+
+    def _find_noise(self, claims: Sequence[Claim]) -> Noise:
+        watcher = self._watch(claims, *self._inverting(claims))
+        if watcher.should_stop():
+            raise Cancelled("nobody waits for this image any more")
+        return self._finder.find(claims[0].spec, watcher)
+
+    def _run_job(self, claim: Claim, noise: Noise) -> None:
+        try:
+            start = 0.0 if noise.reused else 0.5
+            result = self._performer.perform(claim, noise, self._watch([claim], start, 1.0))
+            self._store.finish(claim, result)
+            _log.info("job.succeeded", job=str(claim.job_id), seconds=result.seconds)
+        except Exception as error:
+            self._give_up(claim, error)
+        finally:
+            self._keeper.drop(claim)
+
+    def _watch(self, claims: Sequence[Claim], start: float, end: float) -> Watcher:
+        """Report progress between `start` and `end`, and stop when nobody waits any more."""
+
+        def progress(done: int, total: int) -> None:
+            for claim in claims:
+                self._keeper.report(claim, start + (end - start) * done / max(total, 1))
+
+        def should_stop() -> bool:
+            return not any(self._keeper.holds(claim) for claim in claims)
+
+        return Watcher(progress, should_stop)
+
+    @staticmethod
+    def _inverting(claims: Sequence[Claim]) -> tuple[float, float]:
+        """The part of the jobs' progress that their inversion stands for."""
+        only_that = all(isinstance(claim.spec, InversionSpec) for claim in claims)
+        return (0.0, 1.0) if only_that else (0.0, 0.5)
+
+    def _give_up(self, claim: Claim, error: Exception) -> None:
+        """Write on the job's row what the error means for it; a lost claim writes nothing."""
+        try:
+            self._record(claim, error)
+        except LeaseLost as lost:
+            _log.warning("job.lost", job=str(claim.job_id), reason=str(lost))
+        except Exception:
+            # The lease runs out unless it is renewed, and the job is given to somebody else.
+            _log.exception("job.unrecorded", job=str(claim.job_id))
+        finally:
+            self._keeper.drop(claim)
+
+    def _record(self, claim: Claim, error: Exception) -> None:
+        if isinstance(error, LeaseLost):
+            raise error
+        if isinstance(error, Cancelled | EngineClosed):
+            # Either this process stops, or the claim is gone already and the row knows better.
+            self._store.give_back(claim)
+            _log.info("job.given_back", job=str(claim.job_id))
+            return
+        failure = classify(error)
+        fields = {"job": str(claim.job_id), "code": failure.code, "reason": failure.message}
+        if failure.permanent:
+            self._store.fail(claim, failure.code, failure.message)
+            _log.warning("job.failed", **fields)
+            return
+        delay = backoff(claim.attempt)
+        state = self._store.postpone(claim, failure.code, failure.message, delay=delay)
+        _log.warning(f"job.{state}", **fields, retry_in=round(delay, 1), exc_info=error)
+
+
+def _image(claim: Claim) -> str:
+    return claim.spec.inversion_digest()
