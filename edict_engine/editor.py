@@ -14,9 +14,9 @@ from torch import Tensor
 from edict_engine.engine import Engine
 from edict_engine.errors import ModelMismatch, ParameterError
 from edict_engine.fixed_point import LatentPair, quantise, to_float
+from edict_engine.group import Trajectory
 from edict_engine.guidance import ClassifierFree
 from edict_engine.images import to_image, to_pixels
-from edict_engine.lanes import Trajectory
 from edict_engine.latent_file import Inversion
 from edict_engine.metrics import psnr
 from edict_engine.model import Model

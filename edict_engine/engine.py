@@ -14,7 +14,8 @@ from torch import Tensor
 
 from edict_engine.errors import Cancelled, EngineClosed, ParameterError
 from edict_engine.fixed_point import LatentPair
-from edict_engine.lanes import Lanes, Trajectory
+from edict_engine.group import Trajectory
+from edict_engine.lanes import Lanes
 from edict_engine.ticket import Ticket
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ class Denoiser(Protocol):
 class Engine:
     """Runs trajectories in shared batches on one daemon thread. Use it as a context manager.
 
-    ``rungs`` are the allowed row counts of a batch (see ``lanes``). Every method may be called
+    ``rungs`` are the allowed row counts of a batch (see ``group``). Every method may be called
     from any thread; all of them raise ``EngineClosed`` after ``close``.
     """
 

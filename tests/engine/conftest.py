@@ -12,8 +12,8 @@ from safetensors import safe_open
 from torch import Tensor
 
 from edict_engine.fixed_point import LatentPair, quantise
+from edict_engine.group import Trajectory
 from edict_engine.guidance import ClassifierFree
-from edict_engine.lanes import Trajectory
 from edict_engine.model import Model, load_model
 from edict_engine.parameters import SamplerParameters
 from edict_engine.samplers import Coroutine, get_sampler

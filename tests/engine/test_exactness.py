@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from edict_engine.engine import Engine
 from edict_engine.fixed_point import LatentPair
+from edict_engine.group import Trajectory
 from edict_engine.guidance import ClassifierFree
-from edict_engine.lanes import Lanes, Trajectory
+from edict_engine.lanes import Lanes
 from edict_engine.model import Model
 from edict_engine.parameters import SamplerParameters
 from edict_engine.ticket import Ticket

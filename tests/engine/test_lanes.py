@@ -8,7 +8,8 @@ from torch import Tensor
 
 from edict_engine.errors import Cancelled, Diverged, EngineError
 from edict_engine.fixed_point import LatentPair
-from edict_engine.lanes import Denoise, Lanes, Trajectory
+from edict_engine.group import Denoise, Trajectory
+from edict_engine.lanes import Lanes
 from edict_engine.parameters import SamplerParameters
 from edict_engine.samplers import Query
 from edict_engine.ticket import Ticket

@@ -7,8 +7,8 @@ import torch
 
 from edict_engine.engine import Engine
 from edict_engine.fixed_point import LatentPair, quantise, to_float
+from edict_engine.group import Trajectory
 from edict_engine.guidance import ClassifierFree
-from edict_engine.lanes import Trajectory
 from edict_engine.model import Model
 from edict_engine.parameters import SamplerParameters
 from edict_engine.samplers import get_sampler

@@ -1,0 +1,224 @@
+"""How fast and how exact: the paper's recipe against the engine.
+
+    python -m bench.engine [--images 8] [--steps 50] [--json]
+
+Same model, same latents, same machine and threads, one run. A row inverts and edits images at the
+editing setting (strength 0.8, guidance 3), and then, outside the clock, generates the inversions
+back and reports the largest difference from where they started.
+
+* *recipe*: what the paper published. State and network in float64, one image at a time, the
+  conditional and the unconditional pass as separate calls.
+* *recipe in float32*: the same with state and network in float32.
+* *engine*: integer state, all images in shared batches.
+
+Text encoding, the VAE and loading are outside the clock in every row.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict, dataclass
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from edict_engine.engine import Engine
+from edict_engine.fixed_point import LatentPair, quantise, to_float
+from edict_engine.group import Trajectory
+from edict_engine.guidance import ClassifierFree
+from edict_engine.model import Model, load_model
+from edict_engine.parameters import SamplerParameters
+from edict_engine.samplers.base import Direction
+from edict_engine.samplers.edict import EDICT
+from edict_engine.schedule import Step
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16)
+BASE, EDIT = "a photo of red tomatoes", "a photo of green apples"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. ``seconds`` are for inverting and editing all ``images``."""
+
+    name: str
+    images: int
+    seconds: float
+    images_per_second: float
+    round_trip_max_error: float
+
+
+class Recipe:
+    """EDICT as published (equations 14 and 15), in floating point of the model's precision."""
+
+    def __init__(self, model: Model, parameters: SamplerParameters) -> None:
+        self._model = model
+        self._parameters = parameters
+        self._grid = model.schedule.grid(parameters.steps, parameters.strength)
+
+    def measure(self, name: str, latents: list[Tensor]) -> Row:
+        """Invert and edit one image after the other; then go back."""
+        warm_up(self._model, 1)
+        begun = time.perf_counter()
+        inverted = []
+        for latent in latents:
+            inverted.append(self._invert(latent.to(self._model.dtype)))
+            self._generate(inverted[-1], EDIT)
+        seconds = time.perf_counter() - begun
+        back = [self._generate(pair, BASE)[0] for pair in inverted]
+        return row(name, seconds, back, latents)
+
+    def _invert(self, latent: Tensor) -> list[Tensor]:
+        p, pair = self._parameters.mix, [latent, latent]
+        for step in reversed(self._grid):
+            pair[1] = (pair[1] - (1 - p) * pair[0]) / p
+            pair[0] = (pair[0] - (1 - p) * pair[1]) / p
+            a, b = coefficients(step)
+            for mover in (1 - step.position % 2, step.position % 2):
+                pair[mover] = (pair[mover] - b * self._noise(pair[1 - mover], step, BASE)) / a
+        return pair
+
+    def _generate(self, inverted: list[Tensor], prompt: str) -> list[Tensor]:
+        p, pair = self._parameters.mix, list(inverted)
+        for step in self._grid:
+            a, b = coefficients(step)
+            for mover in (step.position % 2, 1 - step.position % 2):
+                pair[mover] = a * pair[mover] + b * self._noise(pair[1 - mover], step, prompt)
+            pair[0] = p * pair[0] + (1 - p) * pair[1]
+            pair[1] = p * pair[1] + (1 - p) * pair[0]
+        return pair
+
+    def _noise(self, latent: Tensor, step: Step, prompt: str) -> Tensor:
+        timestep = torch.tensor([step.timestep])
+        uncond, cond = (
+            self._model.denoise(latent[None], timestep, self._model.embed(text)[None])[0]
+            for text in ("", prompt)
+        )
+        return uncond + self._parameters.guidance * (cond - uncond)
+
+
+class Batched:
+    """EDICT by the engine: integer state, one call for the rows of all images."""
+
+    def __init__(self, model: Model, parameters: SamplerParameters) -> None:
+        self._model = model
+        self._parameters = parameters
+        self._grid = model.schedule.grid(parameters.steps, parameters.strength)
+
+    def measure(self, name: str, latents: list[Tensor]) -> Row:
+        """Invert all together and edit all together; then go back."""
+        scale, rows = self._model.schedule.image_scale, 2 * len(latents)
+        starts = [quantise(latent / scale) for latent in latents]
+        warm_up(self._model, rows)
+        with Engine(self._model, rungs=(rows,)) as engine:
+            begun = time.perf_counter()
+            pairs = [LatentPair(z, z) for z in starts]
+            inverted = self._run(engine, EDICT.invert, pairs, BASE)
+            self._run(engine, EDICT.generate, inverted, EDIT)
+            seconds = time.perf_counter() - begun
+            back = self._run(engine, EDICT.generate, inverted, BASE)
+        return row(name, seconds, [to_float(p.x) for p in back], [to_float(z) for z in starts])
+
+    def _run(
+        self, engine: Engine, direction: Direction, pairs: list[LatentPair], prompt: str
+    ) -> list[LatentPair]:
+        embed, scale = self._model.embed, self._parameters.guidance
+        guidance = ClassifierFree(embed(""), embed(prompt), scale)
+        turns = len(self._grid) * EDICT.calls_per_step
+        tickets = [
+            engine.submit(
+                Trajectory(
+                    direction(pair, self._grid, self._parameters), guidance, pair.shape, turns
+                )
+            )
+            for pair in pairs
+        ]
+        return [ticket.result() for ticket in tickets]
+
+
+def coefficients(step: Step) -> tuple[float, float]:
+    """Return the paper's a_t and b_t: x_next = a_t · x + b_t · ε."""
+    return step.scale_to / step.scale_from, step.scale_to * step.delta
+
+
+def warm_up(model: Model, rows: int) -> None:
+    """Pay for embedding the prompts and for the first call of a shape outside the clock."""
+    contexts = [model.embed(text) for text in (BASE, EDIT, "")]
+    latents = torch.zeros(rows, *model.latent_shape(model.default_size, model.default_size))
+    timesteps = torch.zeros(rows, dtype=torch.int64)
+    model.denoise(latents, timesteps, contexts[0].expand(rows, -1, -1))
+
+
+def row(name: str, seconds: float, back: list[Tensor], starts: list[Tensor]) -> Row:
+    """Make a table row; the error is the largest of all latents and elements."""
+    error = (torch.stack(back).to(torch.float64) - torch.stack(starts)).abs().max().item()
+    return Row(name, len(starts), seconds, len(starts) / seconds, error)
+
+
+def make_latents(model: Model, count: int) -> list[Tensor]:
+    """Latents of ``count`` smooth random images: real enough for the error, same for all rows."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, 4, 4, generator=generator) * 2 - 1
+    size = (model.default_size, model.default_size)
+    images = torch.nn.functional.interpolate(coarse, size, mode="bicubic").clamp(-1, 1)
+    return [model.encode(image) for image in images]
+
+
+def measure(images: int, parameters: SamplerParameters) -> list[Row]:
+    """Run every contender; the recipes on two images at most, since they go one by one."""
+    models = {dtype: load_model("demo", dtype=dtype) for dtype in DTYPES}
+    latents = make_latents(models[torch.float64], images)
+    few = latents[:2]
+    return [
+        Recipe(models[torch.float64], parameters).measure("recipe", few),
+        Recipe(models[torch.float32], parameters).measure("recipe in float32", few),
+        Batched(models[torch.float32], parameters).measure("engine, float32", latents),
+        Batched(models[torch.bfloat16], parameters).measure("engine, bfloat16", latents),
+    ]
+
+
+def show(rows: list[Row], parameters: SamplerParameters) -> None:
+    """Print the table."""
+    title = f"{parameters}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    table = Table("", "images", "images/s", "times the recipe", "round-trip max error", title=title)
+    for line in rows:
+        table.add_row(
+            line.name,
+            str(line.images),
+            f"{line.images_per_second:.3f}",
+            f"{line.images_per_second / rows[0].images_per_second:.2f}",
+            f"{line.round_trip_max_error:.2g}",
+        )
+    Console().print(table)
+
+
+def summary(rows: list[Row]) -> dict[str, object]:
+    """Return what ``--json`` prints."""
+    recipe, _, single, half = rows
+    return {
+        "speedup_float32": single.images_per_second / recipe.images_per_second,
+        "speedup_bfloat16": half.images_per_second / recipe.images_per_second,
+        "round_trip_max_error": max(single.round_trip_max_error, half.round_trip_max_error),
+        "threads": torch.get_num_threads(),
+        "rows": [asdict(line) for line in rows],
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
+    parser.add_argument("--images", type=int, default=8, help="images in the engine's batch")
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    options = parser.parse_args()
+    parameters = SamplerParameters(steps=options.steps, strength=0.8, guidance=3.0)
+    rows = measure(options.images, parameters)
+    if options.json:
+        print(json.dumps(summary(rows)))
+    else:
+        show(rows, parameters)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""One batch and its lanes.
+
+A *lane* is a running trajectory; it holds one batch row for each row of its guidance. A *group*
+holds the lanes of one latent shape whose batches have one row count, its *rung*. A turn takes one
+query from every lane, evaluates all of them in a single network call, and sends the answers back.
+Lanes may differ in timestep, direction, prompt, guidance and sampler.
+
+Invariant: the batch of a group always has exactly ``rung`` rows (idle ones repeat a busy one),
+and a lane stays in the group it started in. At a fixed batch shape a row's result depends neither
+on its neighbours nor on its position, while another shape changes the last bits: this is what
+lets an inversion reproduce bit for bit beside other work. Never resize a running group.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edict_engine.errors import Cancelled, Diverged
+from edict_engine.fixed_point import LIMIT, LatentPair
+from edict_engine.guidance import Guidance
+from edict_engine.samplers import Coroutine, Query
+from edict_engine.ticket import Ticket
+
+LatentShape = tuple[int, int, int]
+
+#: ε(latents (R, C, H, W) float64, timesteps (R,) int64, contexts (R, L, D)) → (R, C, H, W).
+Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One run of a sampler: its coroutine, its guidance, (C, H, W), and how many queries it asks.
+
+    ``turns`` is only for progress.
+    """
+
+    coroutine: Coroutine
+    guidance: Guidance
+    latent_shape: LatentShape
+    turns: int
+
+
+class Lane:
+    """A running trajectory and the query that it waits for an answer to."""
+
+    def __init__(self, trajectory: Trajectory, ticket: Ticket[LatentPair]) -> None:
+        self.rows = trajectory.guidance.rows
+        self.combine = trajectory.guidance.combine
+        self.contexts: Tensor
+        self.query: Query
+        self._trajectory = trajectory
+        self._coroutine = trajectory.coroutine
+        self._ticket = ticket
+
+    def start(self) -> None:
+        """Set ``contexts`` and run the coroutine to its first query."""
+        self._resume(self._first_query)
+
+    def answer(self, noise: Tensor) -> None:
+        """Send ``noise``, float64 (C, H, W), and run the coroutine to its next query or end."""
+        self._ticket.advance()
+        self._resume(lambda: self._coroutine.send(noise))
+
+    def fail(self, error: Exception) -> None:
+        """End the ticket with ``error``."""
+        self._coroutine.close()
+        self._ticket.fail(error)
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a query to answer."""
+        return not self._ticket.done
+
+    def stop_if_cancelled(self) -> None:
+        """Honour a cancellation asked for since the last turn."""
+        if self._ticket.cancel_requested:
+            self.fail(Cancelled("the trajectory was cancelled"))
+
+    def _first_query(self) -> Query:
+        self.contexts = self._trajectory.guidance.contexts
+        return next(self._coroutine)
+
+    def _resume(self, run: Callable[[], Query]) -> None:
+        try:
+            self.query = run()
+        except StopIteration as end:
+            self._ticket.succeed(end.value)
+        except Exception as error:
+            # Whatever one sampler does, its neighbours go on.
+            self._ticket.fail(error)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What belongs in each row of a group's batch, for as long as its lanes stay the same.
+
+    ``owners``: the lane of each row, int64 (R,); padding repeats the first lane's first row.
+    ``contexts``: the text embedding of each row, (R, L, D). ``counts``: each lane's rows.
+    """
+
+    owners: Tensor
+    contexts: Tensor
+    counts: list[int]
+
+    @classmethod
+    def of(cls, lanes: Sequence[Lane], rung: int) -> "_Layout":
+        """Lay out ``lanes`` one after the other."""
+        counts = [lane.rows for lane in lanes]
+        owners = [index for index, count in enumerate(counts) for _ in range(count)]
+        owners += [0] * (rung - len(owners))
+        contexts = torch.cat([lane.contexts for lane in lanes])
+        padding = contexts[:1].expand(rung - len(contexts), -1, -1)
+        device = lanes[0].query.latent.device
+        return cls(torch.tensor(owners, device=device), torch.cat([contexts, padding]), counts)
+
+
+class Group:
+    """The lanes of one latent shape that share batches of ``rung`` rows."""
+
+    def __init__(self, rung: int) -> None:
+        self.rung = rung
+        self.lanes: list[Lane] = []
+        self._layout: _Layout | None = None
+
+    @property
+    def busy_rows(self) -> int:
+        """Rows that belong to a lane."""
+        return sum(lane.rows for lane in self.lanes)
+
+    def admit(self, lane: Lane) -> None:
+        """Start ``lane`` here. Its rows must fit."""
+        lane.start()
+        self._keep([*self.lanes, lane])
+
+    def turn(self, denoise: Denoise) -> None:
+        """Take one query of every lane to the network and send the answers back."""
+        for lane in self.lanes:
+            lane.stop_if_cancelled()
+        self._keep(self.lanes)
+        if not self.lanes:
+            return
+        try:
+            noises, healthy = self._evaluate(denoise)
+        except Exception as error:
+            # The call failed, and with it everything in it.
+            for lane in self.lanes:
+                lane.fail(error)
+        else:
+            for lane, noise, fine in zip(self.lanes, noises, healthy, strict=True):
+                if fine:
+                    lane.answer(noise)
+                else:
+                    lane.fail(Diverged(lane.query.position, lane.query.timestep))
+        self._keep(self.lanes)
+
+    def fail(self, error: Exception) -> None:
+        """End every lane with ``error``."""
+        for lane in self.lanes:
+            if lane.running:
+                lane.fail(error)
+        self._keep([])
+
+    def _keep(self, lanes: Sequence[Lane]) -> None:
+        """Hold those of ``lanes`` that still run; forget the layout if that changes it."""
+        running = [lane for lane in lanes if lane.running]
+        if running != self.lanes:
+            self.lanes = running
+            self._layout = None
+
+    def _evaluate(self, denoise: Denoise) -> tuple[list[Tensor], list[bool]]:
+        """Return each lane's noise, float64 (C, H, W), and whether it is fit to go on with."""
+        latents = torch.stack([lane.query.latent for lane in self.lanes])
+        timesteps = torch.tensor([lane.query.timestep for lane in self.lanes])
+        layout = self._layout = self._layout or _Layout.of(self.lanes, self.rung)
+        outputs = denoise(
+            latents[layout.owners],
+            timesteps.to(latents.device)[layout.owners],
+            layout.contexts,
+        )
+        chunks = torch.split(outputs[: self.busy_rows].to(torch.float64), layout.counts)
+        noises = [lane.combine(chunk) for lane, chunk in zip(self.lanes, chunks, strict=True)]
+        return noises, _within_limit(latents, torch.stack(noises))
+
+
+def _within_limit(latents: Tensor, noises: Tensor) -> list[bool]:
+    """Tell for each lane, (n, C, H, W), whether all is finite and in the fixed point's range.
+
+    NaN compares false. Reading the answer is the one synchronisation with the device in a turn;
+    without it the host would run ahead, and progress and cancellation would mean nothing.
+    """
+    largest = torch.maximum(latents.abs().amax((1, 2, 3)), noises.abs().amax((1, 2, 3)))
+    within: list[bool] = (largest <= LIMIT).tolist()
+    return within
