@@ -48,6 +48,14 @@ def _without_sign_of_zero(number: float) -> float:
 Guidance = Annotated[float, Field(ge=0, le=100), AfterValidator(_without_sign_of_zero)]
 
 
+def _four_decimals(number: float) -> float:
+    if round(number, 4) != number:
+        raise ValueError(
+            f"has more than four decimals; use {round(number, 4)} (mixing is done in integers)"
+        )
+    return number
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -88,7 +96,7 @@ class SamplerOptions(_Frozen):
     steps: int = Field(default=50, ge=1, le=1_000)
     strength: float = Field(default=0.8, gt=0, le=1)
     guidance_scale: Guidance = 3.0
-    mix: float = Field(default=0.93, ge=0.5, le=1)
+    mix: Annotated[float, AfterValidator(_four_decimals)] = Field(default=0.93, ge=0.5, le=1)
 
     @model_validator(mode="after")
     def _keeps_a_step(self) -> Self:

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 
 import structlog
 import torch
+import transformers
 from celery import Celery, signals
 from celery.platforms import SecurityWarning
 from sqlalchemy.exc import SQLAlchemyError
@@ -71,6 +72,8 @@ def _load(settings: Settings, model: str, torch_device: str) -> Model:
     if torch_device == "cpu":
         # Bits depend on the thread count: it is what the supervisor says, never torch's guess.
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    # Logs are read line by line; a bar that is drawn over and over is no line.
+    transformers.utils.logging.disable_progress_bar()
     name, revision = parse_model(model)
     dtype: torch.dtype = getattr(torch, settings.dtype)
     return load_model(name, revision=revision, device=torch_device, dtype=dtype)

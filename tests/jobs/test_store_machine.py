@@ -17,7 +17,13 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import Engine, select
 
 from jobs.errors import LeaseLost
@@ -82,6 +88,12 @@ class StoreMachine(RuleBasedStateMachine):
     def chosen(self, positions: set[int]) -> list[UUID]:
         ids = list(self.rows)
         return [ids[position] for position in sorted(positions) if position < len(ids)]
+
+    @initialize(worker=WORKERS)
+    def work_is_under_way(self, worker: str) -> None:
+        for image in (0, 1):
+            self.submit(image, priority=0, force=False)
+        self.take_over(worker, "finish")
 
     @rule(image=st.integers(0, 1), priority=st.integers(0, 2), force=st.booleans())
     def submit(self, image: int, priority: int, force: bool) -> None:
