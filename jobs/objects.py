@@ -7,6 +7,7 @@ try again (`ServiceUnavailable`) from what never will work (`ObjectNotFound`, `A
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
@@ -66,6 +67,8 @@ class ObjectStore:
                     max_pool_connections=32,
                     retries={"mode": "standard", "max_attempts": 3},
                     s3={"addressing_style": "path"} if settings.s3_endpoint_url else {},
+                    # Behind a company's proxy, our own machine is not to be asked of the proxy.
+                    proxies={} if _is_here(settings.s3_endpoint_url) else None,
                 ),
             )
         except ValueError as error:
@@ -226,6 +229,10 @@ class ObjectStore:
                 f"S3 at {endpoint} does not answer for {what}: {error}. Check that it runs and "
                 "EDICT_S3_ENDPOINT_URL"
             ) from None
+
+
+def _is_here(endpoint: str | None) -> bool:
+    return endpoint is not None and urlsplit(endpoint).hostname in {"127.0.0.1", "::1", "localhost"}
 
 
 def _code(error: ClientError) -> str:

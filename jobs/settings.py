@@ -5,6 +5,7 @@ what it needs as arguments.
 """
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -126,18 +127,32 @@ def load_settings(home: Path | None = None) -> Settings:
 def _stack_values(home: Path) -> dict[str, Any]:
     file = home / STACK_FILE
     try:
-        environment = dict(json.loads(file.read_text())["environment"])
+        published = json.loads(file.read_text())
+        environment, pid = dict(published["environment"]), int(published["pid"])
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (ValueError, TypeError, KeyError):
         raise ConfigurationError(
             f"{file} is damaged; stop `edict up`, remove the file and start it again"
         ) from None
+    if not _is_alive(pid):
+        # The stack was killed and left its file: its addresses lead nowhere.
+        return {}
     return {
         name.removeprefix("EDICT_").lower(): value
         for name, value in environment.items()
         if name.removeprefix("EDICT_").lower() in Settings.model_fields
     }
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def parse_model(name: str) -> tuple[str, str | None]:

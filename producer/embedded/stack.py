@@ -32,19 +32,25 @@ CONTROL_STOP_SECONDS = 10.0
 class EmbeddedStack:
     """Entering takes the home; the three steps of `start` then start everything, in order.
 
-    `devices` are the worker's, one process each; `command` runs the command line. The steps are
-    apart so that a command line can say what it is doing.
+    `devices` are the worker's, one process each; `models` is the catalogue, of which the workers
+    serve the first; `command` runs the command line. The steps are apart so that a command line
+    can say what it is doing.
     """
 
     def __init__(
         self,
         home: Path,
         devices: Sequence[str] = ("cpu", "cpu"),
+        models: Sequence[str] = ("demo",),
         *,
         command: Sequence[str] = (sys.executable, "-m", "producer.cli"),
     ) -> None:
         self.home = home
         self._devices = tuple(devices)
+        # A folder is meant from where the user stands; workers and other shells stand elsewhere.
+        self._models = [
+            str(Path(model).resolve()) if Path(model).is_dir() else model for model in models
+        ]
         self._command = tuple(command)
         self._lock: int | None = None
         self._servers: list[Server] = []
@@ -116,6 +122,7 @@ class EmbeddedStack:
             "EDICT_S3_SECRET_ACCESS_KEY": self.seaweedfs.secret_access_key,
             "EDICT_S3_BUCKET": BUCKET,
             "EDICT_S3_REGION": self.seaweedfs.region,
+            "EDICT_MODELS": ",".join(self._models),
         }
 
     def check(self) -> None:

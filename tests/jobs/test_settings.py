@@ -1,6 +1,8 @@
 """Settings: from the environment, from a running stack, or a sentence that says what is missing."""
 
 import json
+import os
+import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,8 +26,19 @@ def stack(tmp_path: Path) -> Path:
         "EDICT_S3_SECRET_ACCESS_KEY": SECRET,
         "EDICT_FROM_ANOTHER_VERSION": "1",
     }
-    (tmp_path / STACK_FILE).write_text(json.dumps({"environment": environment}))
+    published = {"pid": os.getpid(), "environment": environment}
+    (tmp_path / STACK_FILE).write_text(json.dumps(published))
     return tmp_path
+
+
+def test_the_file_of_a_stack_that_was_killed_is_not_believed(stack: Path) -> None:
+    with subprocess.Popen(["true"]) as ended:  # noqa: S607
+        ended.wait()
+    published = json.loads((stack / STACK_FILE).read_text())
+    (stack / STACK_FILE).write_text(json.dumps({**published, "pid": ended.pid}))
+
+    with pytest.raises(ConfigurationError, match="no embedded stack runs"):
+        load_settings(stack).require_services()
 
 
 def test_the_environment_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
