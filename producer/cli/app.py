@@ -1,0 +1,94 @@
+"""The commands put together, and what becomes of errors."""
+
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from jobs.errors import InvalidInput, JobsError
+from producer.cli import (
+    control,
+    demo,
+    doctor,
+    migrate,
+    results,
+    status,
+    submit,
+    up,
+    watch,
+    worker,
+)
+from producer.cli.options import examples
+from producer.cli.output import complain, out
+from producer.embedded.errors import EmbeddedError
+
+USAGE = 2
+"""Exit status of what the user should write differently, as typer's own usage errors have it."""
+
+ORDER = (
+    "demo", "up",
+    "submit", "status", "watch", "results",
+    "worker", "control", "migrate", "doctor",
+)  # fmt: skip
+
+
+class Commands(TyperGroup):
+    """Turns errors made for people into one message and an exit status; others are our bugs."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The commands as the help shows them: what one does first comes first."""
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except InvalidInput as error:
+            complain(str(error))
+            raise typer.Exit(USAGE) from None
+        except (JobsError, EmbeddedError) as error:
+            complain(str(error))
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    name="edict",
+    help="Edit images in bulk with exact diffusion inversion (EDICT).",
+    epilog=examples(
+        "edict demo",
+        "edict up                             [dim]then, in another shell:[/]",
+        "edict submit edit cat.jpg --from 'a cat' --to 'a dog' --wait",
+    ),
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    # Locals in tracebacks would show settings, passwords among them.
+    pretty_exceptions_enable=False,
+)
+
+_TRY, _WORK, _RUN = "Try it", "Work", "Run the services"
+
+app.command("demo", rich_help_panel=_TRY, epilog=demo.EXAMPLES)(demo.demo)
+app.command("up", rich_help_panel=_TRY, epilog=up.EXAMPLES)(up.up)
+app.add_typer(submit.app, name="submit", rich_help_panel=_WORK)
+app.command("status", rich_help_panel=_WORK, epilog=status.EXAMPLES)(status.status)
+app.command("watch", rich_help_panel=_WORK, epilog=watch.EXAMPLES)(watch.watch)
+app.command("results", rich_help_panel=_WORK, epilog=results.EXAMPLES)(results.results)
+app.command("worker", rich_help_panel=_RUN, epilog=worker.EXAMPLES)(worker.worker)
+app.command("control", rich_help_panel=_RUN, epilog=control.EXAMPLES)(control.control)
+app.command("migrate", rich_help_panel=_RUN, epilog=migrate.EXAMPLES)(migrate.migrate)
+app.command("doctor", rich_help_panel=_RUN, epilog=doctor.EXAMPLES)(doctor.doctor)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    ctx: typer.Context,
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        out.print(f"edict {installed('edict')}", highlight=False)
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        raise typer.Exit(USAGE)

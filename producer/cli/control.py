@@ -1,0 +1,23 @@
+"""`edict control`: announces due jobs and brings back lost ones."""
+
+from producer.cli.options import Home, examples
+from producer.cli.signals import stop_on_signals
+
+EXAMPLES = examples(
+    "edict control",
+    "EDICT_DATABASE_URL=postgresql://… EDICT_REDIS_URL=redis://… edict control",
+)
+
+
+def control(home: Home = None) -> None:
+    """Announce jobs that are due, and bring back those of dead workers and lost messages.
+
+    Every deployment needs one; two are harmless. Ctrl-C or SIGTERM ends it.
+    """
+    from jobs.logs import configure_logging
+    from jobs.settings import load_settings
+    from producer.control import run_control
+
+    stop = stop_on_signals()
+    configure_logging()
+    run_control(load_settings(home).require_services(), stop)

@@ -1,0 +1,76 @@
+"""Options and arguments that several commands share, so that they read the same everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        metavar="FOLDER",
+        help="Folder of the embedded stack, where no EDICT_* variables name services. "
+        "Default: EDICT_HOME, else .edict.",
+    ),
+]
+Devices = Annotated[
+    str,
+    typer.Option(
+        "--devices",
+        metavar="LIST",
+        help="One worker process for each: GPU numbers (0,1), CPU shares (cpu,cpu), or all.",
+    ),
+]
+Images = Annotated[
+    list[str], typer.Argument(metavar="IMAGE", help="Files, or s3://bucket/key addresses.")
+]
+BasePrompt = Annotated[
+    str, typer.Option("--from", metavar="PROMPT", help="What the images show now.")
+]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", metavar="NAME", help="Of the catalogue. Default: its first."),
+]
+Steps = Annotated[
+    int, typer.Option("--steps", min=1, max=1000, help="Length of the timestep grid.")
+]
+Strength = Annotated[
+    float,
+    typer.Option("--strength", help="Share of the steps to go back, in (0, 1]: 1 is pure noise."),
+]
+Guidance = Annotated[
+    float, typer.Option("--guidance", min=0, max=100, help="Classifier-free guidance scale.")
+]
+Mix = Annotated[
+    float, typer.Option("--mix", min=0.5, max=1, help="Weight p that couples the two latents.")
+]
+Size = Annotated[
+    int | None,
+    typer.Option("--size", min=8, max=4096, help="Pixels of a side. Default: the model's own."),
+]
+Fit = Annotated[
+    str,
+    typer.Option("--fit", metavar="crop|fit", help="Cut the centre square, or keep all of it."),
+]
+Batch = Annotated[
+    str | None,
+    typer.Option("--batch", metavar="NAME", help="Put the jobs into the batch of that name."),
+]
+Priority = Annotated[int, typer.Option("--priority", help="Higher goes first.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Do it again, even if the same was done before.")
+]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Follow the batch to its end; 0 only if all succeeded.")
+]
+
+
+def examples(*lines: str) -> str:
+    """An epilog of examples, one command a line."""
+    return "\n\n".join(["[bold]Examples[/]", *(f"  {line}" for line in lines)])
+
+
+def device_names(text: str) -> list[str]:
+    """The devices of a `--devices` option."""
+    return [name.strip() for name in text.split(",") if name.strip()]

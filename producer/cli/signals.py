@@ -1,0 +1,34 @@
+"""How a command ends when it is told to."""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+DIE_WITH_PARENT = "EDICT_DIE_WITH_PARENT"
+"""Set by those who start us and may be killed: `make`, which hands no SIGKILL on to its recipes."""
+
+
+def stop_on_signals() -> threading.Event:
+    """An event that Ctrl-C and SIGTERM set, for loops that end in order."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def interrupt_on_sigterm() -> None:
+    """Make SIGTERM what Ctrl-C is: every `with` on the way out stops what it started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def die_with_parent() -> None:
+    """Start again as a process that the kernel stops with its parent, if that was asked for."""
+    if os.environ.pop(DIE_WITH_PARENT, None):
+        from jobs import exec_with_parent
+
+        trampoline = [sys.executable, "-I", "-S", str(Path(exec_with_parent.__file__))]
+        who = [str(os.getppid()), str(int(signal.SIGTERM))]
+        command = [*trampoline, *who, sys.executable, *sys.orig_argv[1:]]
+        os.execv(sys.executable, command)  # noqa: S606 - replacing ourselves is the purpose

@@ -1,0 +1,164 @@
+"""`edict status`: a batch as a table, a job in full, or everything in numbers."""
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+from rich.markup import escape
+
+from producer.cli.options import Home, examples
+from producer.cli.output import out, state_cell, table
+from producer.text import bytes_text, seconds_text
+
+if TYPE_CHECKING:
+    from jobs.records import Batch, Job
+    from producer.client import Client
+
+EXAMPLES = examples(
+    "edict status                         [dim]all jobs in numbers, and the workers[/]",
+    "edict status fruit                   [dim]the jobs of a batch[/]",
+    "edict status 0199e0c4-5b1e-7c3a-9d2f-3f6f1f1f2a10",
+)
+
+
+def status(
+    what: Annotated[
+        str | None, typer.Argument(metavar="[JOB|BATCH]", help="A job's id, a batch's name or id.")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Show how things stand."""
+    from producer.cli.services import open_client
+
+    with open_client(home) as client:
+        if what is None:
+            _show_everything(client)
+        elif isinstance(found := find(client, what), list):
+            _show_batch(client, client.store.batch(what), found)
+        else:
+            _show_job(client, found)
+
+
+def find(client: "Client", what: str) -> "Job | list[Job]":
+    """The job of that id, else the jobs of the batch of that name or id.
+
+    Raises:
+        NotFound: there is neither.
+    """
+    from jobs.errors import NotFound
+
+    with suppress(ValueError, NotFound):
+        return client.store.job(UUID(what))
+    try:
+        batch = client.store.batch(what)
+    except NotFound:
+        raise NotFound(
+            f"there is no job and no batch {what!r}; `edict submit` prints both names"
+        ) from None
+    return client.store.jobs_of(batch.id)
+
+
+def _show_everything(client: "Client") -> None:
+    counts = table("state", "jobs")
+    for state, count in client.store.counts().items():
+        counts.add_row(state_cell(state), str(count))
+    workers = table("worker", "device", "model", "since")
+    for each in client.store.live_workers(seen_within=client.settings.lease_seconds):
+        since = each.started_at.strftime("%Y-%m-%d %H:%M:%S UTC")
+        workers.add_row(escape(each.name), escape(each.device), escape(each.model), since)
+    out.print(counts)
+    out.print()
+    out.print(workers if workers.row_count else "no worker is alive; start one: edict worker")
+
+
+def _show_batch(client: "Client", batch: "Batch", jobs: "list[Job]") -> None:
+    from producer.progress import counts_text
+
+    made = table("job", "kind", "state", "tries", "time", "prompt", "error")
+    for job in jobs:
+        made.add_row(
+            str(job.id),
+            job.spec.kind,
+            state_cell(job.state),
+            str(job.attempts),
+            _duration(job),
+            escape(_prompt(job)),
+            escape(_error(job)),
+        )
+    out.print(f"batch {escape(batch.name or '')} {batch.id}", highlight=False)
+    out.print(counts_text(client.store.counts(batch.id)), highlight=False)
+    out.print(made)
+
+
+def _show_job(client: "Client", job: "Job") -> None:
+    shown = table("", "")
+    shown.show_header = False
+    for name, value in _details(client, job):
+        shown.add_row(f"[bold]{name}[/]", value)
+    out.print(shown)
+
+
+def _details(client: "Client", job: "Job") -> list[tuple[str, str]]:
+    sampler, image = job.spec.sampler, job.spec.image
+    rows = [
+        ("job", str(job.id)),
+        ("kind", job.spec.kind),
+        ("state", state_cell(job.state) + _percent(job)),
+        ("source", escape(job.spec.source.uri)),
+        ("model", escape(job.spec.model.name)),
+        ("from", escape(job.spec.base_prompt)),
+        ("to", escape(_prompt(job))),
+        (
+            "sampler",
+            f"{sampler.name}, {sampler.steps} steps, strength {sampler.strength:g}, "
+            f"guidance {sampler.guidance_scale:g}, mix {sampler.mix:g}",
+        ),
+        ("image", f"{image.size or 'model size'}, {image.fit}"),
+        ("priority", str(job.priority)),
+        ("attempts", str(job.attempts)),
+        ("worker", escape(job.worker or "")),
+        ("submitted", str(job.created_at)),
+        ("time", _duration(job)),
+        ("error", escape(_error(job))),
+        *_outcome(client, job),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _outcome(client: "Client", job: "Job") -> list[tuple[str, str]]:
+    result = job.result
+    if result is None:
+        return []
+    phases = ", ".join(f"{name} {seconds_text(took)}" for name, took in result.seconds.items())
+    return [
+        *(
+            (role, f"{escape(client.objects.uri(output.key))} ({bytes_text(output.size)})")
+            for role, output in result.outputs.items()
+        ),
+        ("exact", "" if result.exact is None else "yes" if result.exact else "no"),
+        ("max error", "" if result.max_error is None else f"{result.max_error:g}"),
+        ("psnr", "" if result.psnr is None else f"{result.psnr:.2f} dB"),
+        ("noise", "found or shared" if result.inversion_reused else "computed here"),
+        ("revision", escape(result.model_revision)),
+        ("phases", phases),
+    ]
+
+
+def _prompt(job: "Job") -> str:
+    return str(getattr(job.spec, "edit_prompt", ""))
+
+
+def _error(job: "Job") -> str:
+    return f"{job.error_code}: {job.error_message}" if job.error_code else ""
+
+
+def _percent(job: "Job") -> str:
+    running = job.finished_at is None and job.progress is not None
+    return f" {job.progress:.0%}" if running else ""
+
+
+def _duration(job: "Job") -> str:
+    if job.started_at is None or job.finished_at is None:
+        return ""
+    return seconds_text((job.finished_at - job.started_at).total_seconds())

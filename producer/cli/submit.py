@@ -1,0 +1,219 @@
+"""`edict submit`: many images, many prompts; bad ones are refused at the door, the others go."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from producer.cli import options
+from producer.cli.options import examples
+from producer.cli.output import out, say, state_cell, table
+
+if TYPE_CHECKING:
+    from jobs.records import Submission
+    from producer.admission import Admission, Row
+
+SHOWN = 20
+"""Jobs that are listed one by one; larger submissions are summed up."""
+
+app = typer.Typer(
+    help="Submit work: inversions, edits, reconstructions.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    epilog=examples(
+        "edict submit edit *.jpg --from 'a photo of a cat' --to 'a pencil sketch of a cat' --wait",
+        "edict submit reconstruct cat.jpg --from 'a photo of a cat'",
+        "edict submit invert s3://photos/cat.jpg --from 'a photo of a cat'",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """How the rows are to be submitted."""
+
+    home: Path | None
+    model: str | None
+    batch: str | None
+    priority: int
+    force: bool
+    wait: bool
+
+
+@app.command(
+    epilog=examples(
+        "edict submit edit lemons.jpg --from 'a photo of lemons' --to 'blue lemons'",
+        "edict submit edit *.jpg --from 'a photo of lemons' --to 'blue lemons' --to 'green limes' "
+        "--batch fruit --wait",
+        "edict submit edit s3://photos/cat.jpg --from 'a cat' --to 'a dog' --strength 0.6 "
+        "--edit-guidance 7",
+    )
+)
+def edit(
+    images: options.Images,
+    base: options.BasePrompt,
+    to: Annotated[
+        list[str], typer.Option("--to", metavar="PROMPT", help="What it should show. Repeatable.")
+    ],
+    negative: Annotated[
+        str, typer.Option("--negative", metavar="PROMPT", help="What guidance leads away from.")
+    ] = "",
+    edit_guidance: Annotated[
+        float | None,
+        typer.Option(
+            "--edit-guidance", min=0, max=100, help="Instead of --guidance, for the edit."
+        ),
+    ] = None,
+    steps: options.Steps = 50,
+    strength: options.Strength = 0.8,
+    guidance: options.Guidance = 3.0,
+    mix: options.Mix = 0.93,
+    size: options.Size = None,
+    fit: options.Fit = "crop",
+    model: options.Model = None,
+    batch: options.Batch = None,
+    priority: options.Priority = 0,
+    force: options.Force = False,
+    wait: options.Wait = False,
+    home: options.Home = None,
+) -> None:
+    """Edit every image under every --to prompt; one inversion serves all edits of an image."""
+    from producer.admission import edit_rows
+
+    fields = {
+        **_fields(base, steps, strength, guidance, mix, size, fit),
+        "negative_prompt": negative,
+        "edit_guidance_scale": edit_guidance,
+    }
+    order = _Order(home, model, batch, priority, force, wait)
+    _submit(edit_rows(images, to, fields), order)
+
+
+@app.command(
+    epilog=examples("edict submit invert *.jpg --from 'a photo of lemons' --batch fruit --wait")
+)
+def invert(
+    images: options.Images,
+    base: options.BasePrompt,
+    steps: options.Steps = 50,
+    strength: options.Strength = 0.8,
+    guidance: options.Guidance = 3.0,
+    mix: options.Mix = 0.93,
+    size: options.Size = None,
+    fit: options.Fit = "crop",
+    model: options.Model = None,
+    batch: options.Batch = None,
+    priority: options.Priority = 0,
+    force: options.Force = False,
+    wait: options.Wait = False,
+    home: options.Home = None,
+) -> None:
+    """Find and store each image's noise, so that later edits need not."""
+    fields = {"kind": "inversion", **_fields(base, steps, strength, guidance, mix, size, fit)}
+    _submit(_rows(images, fields), _Order(home, model, batch, priority, force, wait))
+
+
+@app.command(
+    epilog=examples("edict submit reconstruct *.jpg --from 'a photo of lemons' --strength 1 --wait")
+)
+def reconstruct(
+    images: options.Images,
+    base: options.BasePrompt,
+    steps: options.Steps = 50,
+    strength: options.Strength = 0.8,
+    guidance: options.Guidance = 3.0,
+    mix: options.Mix = 0.93,
+    size: options.Size = None,
+    fit: options.Fit = "crop",
+    model: options.Model = None,
+    batch: options.Batch = None,
+    priority: options.Priority = 0,
+    force: options.Force = False,
+    wait: options.Wait = False,
+    home: options.Home = None,
+) -> None:
+    """Invert each image and generate it back, and measure how exactly it returned."""
+    fields = {"kind": "reconstruction", **_fields(base, steps, strength, guidance, mix, size, fit)}
+    _submit(_rows(images, fields), _Order(home, model, batch, priority, force, wait))
+
+
+def _fields(
+    base: str,
+    steps: int,
+    strength: float,
+    guidance: float,
+    mix: float,
+    size: int | None,
+    fit: str,
+) -> dict[str, Any]:
+    """What all kinds share, checked: a wrong option is wrong for every image."""
+    from pydantic import ValidationError
+
+    from jobs.specs import ImageOptions, SamplerOptions, invalid_input
+
+    sampler = {"steps": steps, "strength": strength, "guidance_scale": guidance, "mix": mix}
+    image = {"size": size, "fit": fit}
+    try:
+        return {
+            "base_prompt": base,
+            "sampler": SamplerOptions.model_validate(sampler),
+            "image": ImageOptions.model_validate(image),
+        }
+    except ValidationError as error:
+        raise invalid_input(error) from None
+
+
+def _rows(images: Sequence[str], fields: Mapping[str, Any]) -> list["Row"]:
+    from producer.admission import Row
+
+    return [Row(image, fields) for image in images]
+
+
+def _submit(rows: Sequence["Row"], order: _Order) -> None:
+    from producer.admission import admit
+    from producer.cli.services import open_client
+    from producer.cli.watch import follow_batch
+
+    with open_client(order.home) as client:
+        admission = admit(rows, client.sources, client.model(order.model))
+        for refusal in admission.refused:
+            say(f"[red]refused[/] {escape(str(refusal))}")
+        succeeded = not admission.refused
+        if admission.accepted:
+            batch = client.store.open_batch(order.batch)
+            submissions = client.submit(
+                admission.specs, batch_id=batch.id, priority=order.priority, force=order.force
+            )
+            _report(rows, admission, submissions, batch.name or str(batch.id))
+            if order.wait:
+                succeeded &= follow_batch(client, batch)
+        else:
+            say(f"0 submitted, {len(admission.refused)} refused")
+    raise typer.Exit(0 if succeeded else 1)
+
+
+def _report(
+    rows: Sequence["Row"],
+    admission: "Admission",
+    submissions: Sequence["Submission"],
+    batch: str,
+) -> None:
+    if len(submissions) <= SHOWN:
+        listed = table("job", "state", "image", "prompt")
+        for (number, _), made in zip(admission.accepted, submissions, strict=True):
+            row = rows[number - 1]
+            prompt = str(row.fields.get("edit_prompt", row.fields["kind"]))
+            listed.add_row(
+                str(made.job_id), state_cell(made.state), escape(row.image), escape(prompt)
+            )
+        out.print(listed)
+    known = sum(not made.created for made in submissions)
+    say(
+        f"{len(submissions)} submitted"
+        + (f" ({known} known before)" if known else "")
+        + (f", {len(admission.refused)} refused" if admission.refused else "")
+        + f" · batch [bold]{escape(batch)}[/]"
+    )

@@ -1,0 +1,72 @@
+"""`edict watch`: live progress of a batch, or of everything."""
+
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+from rich.markup import escape
+
+from producer.cli.options import Home, examples
+from producer.cli.output import err, out, say
+
+if TYPE_CHECKING:
+    from jobs.records import Batch
+    from producer.client import Client
+    from producer.progress import Counts
+
+EXAMPLES = examples(
+    "edict watch fruit",
+    "edict watch                          [dim]everything there is[/]",
+    "edict watch fruit && edict results fruit --to fruit-edited",
+)
+SHOWN_FAILURES = 10
+
+
+def watch(
+    batch: Annotated[
+        str | None, typer.Argument(metavar="[BATCH]", help="Name or id. Default: all jobs.")
+    ] = None,
+    home: Home = None,
+) -> None:
+    """Follow jobs until all have ended. Ends with 0 only if all of them succeeded."""
+    from producer.cli.services import open_client
+
+    with open_client(home) as client:
+        found = None if batch is None else client.store.batch(batch)
+        succeeded = follow_batch(client, found)
+    raise typer.Exit(0 if succeeded else 1)
+
+
+def follow_batch(client: "Client", batch: "Batch | None") -> bool:
+    """Follow a batch (None: everything) to its end; says whether all succeeded."""
+    from producer.progress import all_succeeded, counts_text, follow
+
+    batch_id = None if batch is None else batch.id
+    ended = follow(lambda: client.store.counts(batch_id), err, lambda _: _workers_text(client))
+    out.print(counts_text(ended), highlight=False)
+    if not all_succeeded(ended):
+        _tell_failures(client, batch_id, ended)
+    return all_succeeded(ended)
+
+
+def _workers_text(client: "Client") -> str:
+    """Where nobody works, that is what the user must know."""
+    alive = client.store.live_workers(seen_within=client.settings.lease_seconds)
+    if not alive:
+        return "no worker is alive; start one with `edict worker`"
+    return f"{len(alive)} worker{'s' if len(alive) > 1 else ''}"
+
+
+def _tell_failures(client: "Client", batch_id: "UUID | None", counts: "Counts") -> None:
+    from jobs.states import State
+
+    if batch_id is None:
+        return
+    failed = client.store.jobs_of(batch_id, [State.FAILED])
+    for job in failed[:SHOWN_FAILURES]:
+        say(
+            f"[red]failed[/] {job.id} {escape(job.error_code or '')}: "
+            f"{escape(job.error_message or '')}"
+        )
+    if counts[State.FAILED] > SHOWN_FAILURES:
+        say(f"… and {counts[State.FAILED] - SHOWN_FAILURES} more: `edict status {batch_id}`")

@@ -1,0 +1,37 @@
+"""`edict worker`: hands over to the worker package, which this one knows only by name."""
+
+from importlib import import_module
+from importlib.util import find_spec
+
+import typer
+
+from producer.cli.options import Devices, Home, Model, device_names, examples
+from producer.cli.signals import stop_on_signals
+
+EXAMPLES = examples(
+    "edict worker                         [dim]every GPU of this machine, else one CPU worker[/]",
+    "edict worker --devices 0,1",
+    "edict worker --devices cpu,cpu --model /models/stable-diffusion-v1-5",
+)
+NEEDED = ("torch", "diffusers", "transformers")
+
+
+def worker(devices: Devices = "all", model: Model = None, home: Home = None) -> None:
+    """Run jobs: one process for each device, started again when it dies.
+
+    Ctrl-C or SIGTERM ends it; jobs in hand go back to the queue.
+    """
+    from jobs.errors import ConfigurationError
+    from jobs.logs import configure_logging
+    from jobs.settings import load_settings
+
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise ConfigurationError(
+            f"a worker needs {', '.join(missing)}, not installed here; "
+            "run pip install 'edict[worker]'"
+        )
+    stop = stop_on_signals()
+    configure_logging()
+    settings = load_settings(home).require_services()
+    run_workers = import_module("worker.main").run_workers
+    raise typer.Exit(run_workers(settings, device_names(devices), model, stop=stop))

@@ -1,0 +1,85 @@
+"""`edict status` and `edict watch`."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.states import State
+from producer.client import Client
+from producer.progress import Pacemaker, counts_text
+from tests.producer.conftest import Edict, Finish, png
+
+EDIT = ["submit", "edit", "--from", "a photo", "--to", "limes", "--batch", "fruit"]
+
+
+@pytest.fixture
+def job_id(edict: Edict, client: Client, photo: Path) -> str:
+    assert edict(*EDIT, photo).exit_code == 0
+    [job] = client.store.jobs_of(client.store.batch("fruit").id)
+    return str(job.id)
+
+
+def test_a_batch_is_a_table_of_its_jobs(edict: Edict, job_id: str) -> None:
+    shown = edict("status", "fruit")
+    assert shown.exit_code == 0
+    assert job_id in shown.stdout
+    assert "0/1 done" in shown.stdout
+
+
+def test_a_finished_job_shows_its_outputs(
+    edict: Edict, finish: Finish, client: Client, job_id: str
+) -> None:
+    finish("fruit", png())
+    shown = edict("status", job_id)
+    assert f"s3://{client.objects.bucket}/results/{job_id}/" in shown.stdout
+    assert "limes" in shown.stdout
+
+
+def test_a_failed_job_says_why_and_watching_it_ends_with_one(
+    edict: Edict, client: Client, job_id: str
+) -> None:
+    [job] = client.store.jobs_of(client.store.batch("fruit").id)
+    [claim] = client.store.claim([job.id], "test", lease=30)
+    client.store.fail(claim, "prompt_too_long", "the prompt has [90] tokens; shorten it")
+    assert "the prompt has [90] tokens; shorten it" in edict("status", job_id).stdout
+    watched = edict("watch", "fruit")
+    assert watched.exit_code == 1
+    assert "prompt_too_long: the prompt has [90] tokens" in watched.stderr
+
+
+def test_watching_a_finished_batch_ends_with_zero(
+    edict: Edict, finish: Finish, job_id: str
+) -> None:
+    finish("fruit", png())
+    assert edict("watch", "fruit").exit_code == 0
+
+
+def test_without_an_argument_everything_is_counted(edict: Edict, job_id: str) -> None:
+    shown = edict("status")
+    assert shown.exit_code == 0
+    assert "queued" in shown.stdout
+    assert "no worker is alive" in shown.stdout
+
+
+@pytest.mark.parametrize("command", [["status"], ["watch"], ["results", "--to", "x"]])
+def test_unknown_names_are_said_in_one_line(
+    edict: Edict, services: object, command: list[str]
+) -> None:
+    shown = edict(*command, "nonsense")
+    assert shown.exit_code == 1
+    assert "nonsense" in shown.stderr
+    assert len(shown.stderr.splitlines()) == 1
+
+
+def test_the_pace_starts_with_the_first_running_job() -> None:
+    pacemaker = Pacemaker()
+    nothing = dict.fromkeys(State, 0)
+    loading = nothing | {State.QUEUED: 10}
+    started = nothing | {State.QUEUED: 8, State.RUNNING: 2}
+    later = nothing | {State.QUEUED: 2, State.RUNNING: 3, State.SUCCEEDED: 5}
+    assert pacemaker.pace(loading, 0.0).per_second is None
+    assert pacemaker.pace(started, 60.0).per_second is None
+    pace = pacemaker.pace(later, 70.0)
+    assert pace.per_second == pytest.approx(0.5)
+    assert pace.seconds_left == pytest.approx(10.0)
+    assert counts_text(later) == "5/10 done, 3 running, 0 failed"
