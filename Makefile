@@ -17,7 +17,7 @@ help:
 	@echo "make clean   remove the environment and the demo's output"
 
 demo: $(VENV)/.demo
-	@EDICT_DIE_WITH_PARENT=1 $(BIN)/edict demo --out "$(OUT)" $(if $(IMAGES),--images "$(IMAGES)")
+	@exec env EDICT_DIE_WITH_PARENT=1 $(BIN)/edict demo --out "$(OUT)" $(if $(IMAGES),--images "$(IMAGES)")
 
 # Fast tests first: what is broken shows early.
 test: $(VENV)/.dev
