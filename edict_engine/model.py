@@ -21,6 +21,10 @@ from edict_engine.schedule import NoiseSchedule
 #: Prompts whose embeddings are kept. One of SD 1.x takes 77 · 768 · 2 bytes = 118 kB.
 EMBEDDINGS_KEPT = 256
 
+#: Distance of the points that image latents lie at. Far below what a VAE resolves, and far above
+#: the 2^-33 that the sampler's integers may be off by.
+LATENT_GRID = 2.0**-20
+
 
 @dataclass(frozen=True)
 class Networks:
@@ -132,13 +136,17 @@ class Model:
         vae = self._networks.vae
         posterior = vae.encode(pixels[None].to(self.device, vae.dtype)).latent_dist
         latent: Tensor = posterior.mode()[0].to(torch.float64) * vae.config.scaling_factor
-        return latent
+        return _on_grid(latent)
 
     @torch.inference_mode()
     def decode(self, latent: Tensor) -> Tensor:
-        """Return the pixels, float32 (3, H, W) around [-1, 1], of a scaled ``latent`` (C, h, w)."""
+        """Return the pixels, float32 (3, H, W) around [-1, 1], of a scaled ``latent`` (C, h, w).
+
+        A latent that went through the sampler's integers decodes to the very bits that the one
+        from ``encode`` decodes to: both lie at the same point of a grid.
+        """
         vae = self._networks.vae
-        unscaled = latent[None].to(self.device) / vae.config.scaling_factor
+        unscaled = _on_grid(latent[None].to(self.device)) / vae.config.scaling_factor
         pixels: Tensor = vae.decode(unscaled.to(vae.dtype)).sample[0].to(torch.float32)
         return pixels
 
@@ -151,6 +159,10 @@ class Model:
         sample = latents.to(self.dtype, memory_format=numerics.memory_format(self.device))
         noise: Tensor = self._networks.unet(sample, timesteps, contexts).sample
         return noise
+
+
+def _on_grid(latent: Tensor) -> Tensor:
+    return (latent.to(torch.float64) / LATENT_GRID).round() * LATENT_GRID
 
 
 def _load_networks(

@@ -21,6 +21,6 @@ def configure_logging(level: int = logging.INFO) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
+        # Standard error as it is at each line: whoever redirects it gets the lines.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )

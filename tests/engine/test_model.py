@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from edict_engine.errors import ModelNotFound, ModelNotUsable, PromptTooLong
+from edict_engine.fixed_point import quantise, to_float
 from edict_engine.model import Model, load_model
 
 from .conftest import TINY
@@ -47,6 +50,20 @@ def test_any_multiple_of_the_pixel_factor_goes_through_every_network(model: Mode
 def test_encoding_an_image_twice_gives_the_same_latent(model: Model) -> None:
     pixels = torch.rand(3, 32, 32) * 2 - 1
     assert torch.equal(model.encode(pixels), model.encode(pixels))
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_a_latent_that_went_through_integers_decodes_to_the_same_bits(
+    model: Model, seed: int
+) -> None:
+    pixels = torch.rand(3, 64, 64, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    latent = model.encode(pixels)
+    scale = model.schedule.image_scale
+
+    there_and_back = scale * to_float(quantise(latent / scale))
+
+    assert torch.equal(model.decode(latent), model.decode(there_and_back))
 
 
 def test_a_row_of_a_batch_may_have_its_own_timestep(model: Model) -> None:

@@ -49,7 +49,7 @@ _common: dict[str, Any] = {
             steps=st.just(steps),
             strength=st.floats(1 / steps, 1),
             guidance_scale=_guidance,
-            mix=st.floats(0.5, 1),
+            mix=st.integers(5_000, 10_000).map(lambda parts: parts / 10_000),
         )
     ),
 }
@@ -259,3 +259,8 @@ def test_the_digest_of_a_spec_never_changes() -> None:
     spec = edit(prompt="a dog", base_prompt="Käse 犬")
 
     assert spec.digest() == "b33511495158fbee99d2d338816bc968fc35c99265d23975dcfa171508983987"
+
+
+def test_a_mix_that_the_integer_arithmetic_cannot_hold_is_refused():
+    with pytest.raises(ValidationError, match=r"more than four decimals; use 0\.9333"):
+        SamplerOptions(mix=0.93333)
