@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -304,3 +305,42 @@ def descendants(pid: int) -> list[int]:
         for child in task.read_text().split()
     ]
     return children + [below for child in children for below in descendants(child)]
+
+
+def readme_block(after: str) -> str:
+    """The first fenced block of the README after these words."""
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    return re.search(r"```\w*\n(.*?)```", text[text.index(after) :], re.DOTALL).group(1)
+
+
+@pytest.fixture
+def cat(stack: Stack) -> None:
+    """The README's `cat.jpg`, where its commands are run."""
+    with Image.open(PHOTOGRAPHS / "chelsea.png") as image:
+        image.save(stack.home / "cat.jpg")
+
+
+def test_the_readmes_commands_work(stack: Stack, cat: None):
+    commands = readme_block("and in another, from the same folder").replace("\\\n", " ")
+
+    for command in commands.splitlines():
+        program, *arguments = shlex.split(command)
+        assert program == ".venv/bin/edict"
+        stack.run(*arguments)
+
+    made = sorted(path.name for path in (stack.home / "edited").glob("*.png"))
+    assert len(made) == 3
+
+
+def test_the_readmes_python_works(stack: Stack, cat: None):
+    done = subprocess.run(
+        [sys.executable, "-c", readme_block("From Python:")],
+        env={"PATH": "/usr/bin:/bin", "EDICT_HOME": str(stack.home)},
+        cwd=stack.home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "succeeded 1.0"

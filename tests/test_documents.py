@@ -1,0 +1,63 @@
+"""What the documents and deployment files name exists."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "Makefile",
+    *sorted((ROOT / "deploy").rglob("*.*")),
+]
+OUTSIDE_OF_SETTINGS = {"EDICT_DIE_WITH_PARENT"}
+"""Read by the command line itself, before there are settings."""
+
+
+def text_of(path: Path) -> str:
+    return path.read_text()
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_variable_that_is_named_is_a_setting(path: Path):
+    named = set(re.findall(r"\bEDICT_(?!TEST_)[A-Z0-9_]+\b", text_of(path)))
+
+    known = {f"EDICT_{name.upper()}" for name in Settings.model_fields}
+    assert named <= known | OUTSIDE_OF_SETTINGS
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_that_is_named_is_a_command(path: Path):
+    uses = re.findall(r"(?:bin/edict|^edict|`edict) ([a-z]+)", text_of(path), re.MULTILINE)
+
+    help_text = subprocess.run(
+        [sys.executable, "-m", "producer.cli", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    ).stdout
+    for use in set(uses):
+        assert re.search(rf"│ {use}\b", help_text), f"edict {use}"
+
+
+def test_every_file_that_the_readme_links_to_is_there():
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", text_of(ROOT / "README.md"))
+
+    assert links
+    for link in links:
+        assert (ROOT / link).exists(), link
+
+
+def test_the_readmes_make_targets_exist():
+    targets = set(re.findall(r"^make ([a-z]+)", text_of(ROOT / "README.md"), re.MULTILINE))
+
+    makefile = text_of(ROOT / "Makefile")
+    assert targets >= {"demo", "test"}
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in targets)
