@@ -1,0 +1,1 @@
+"""Tools that are run from the source tree; no part of the installed packages."""

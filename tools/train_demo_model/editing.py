@@ -1,0 +1,125 @@
+"""Edits of many pictures for the evaluation, by the project's own engine."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from edict_engine.editor import Editor
+from edict_engine.engine import Engine
+from edict_engine.images import to_pixels
+from edict_engine.metrics import mse
+from edict_engine.model import load_model
+from edict_engine.parameters import SamplerParameters
+
+from .dataset import Pixels
+
+#: Rows of a batch: one edit takes two, so eight pictures are edited at a time.
+ROWS = 16
+ONE_EDIT = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How pictures are edited: what `edict_engine` calls sampler parameters."""
+
+    steps: int = 40
+    strength: float = 0.8
+    guidance: float = 4.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture, the words that describe it, and the words of the edits that are asked for."""
+
+    pixels: Pixels
+    base: str
+    targets: Sequence[str]
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """Mean squared errors on -1..1 against the source: the VAE alone and each method."""
+
+    vae: float
+    edict: float
+    ddim_conditional: float
+    ddim_unconditional: float
+
+
+class Editing(Protocol):
+    """What the evaluation needs done."""
+
+    def edit(self, request: Request, /) -> list[Pixels]:
+        """Make the edits of one picture."""
+
+    def round_trip(self, pixels: Pixels, caption: str, /) -> RoundTrip:
+        """Invert a picture and generate it back, by each method."""
+
+
+class EngineEditing:
+    """The protocol on top of `edict_engine`. Safe to call from many threads."""
+
+    def __init__(self, editor: Editor, settings: Settings) -> None:
+        self._editor = editor
+        self._settings = settings
+
+    def edit(self, request: Request) -> list[Pixels]:
+        """See `Editing`; one inversion serves all edits of a picture."""
+        image = Image.fromarray(request.pixels)
+        inversion = self._editor.invert(image, request.base, self._parameters("edict"))
+        edits = (self._editor.edit(inversion, target) for target in request.targets)
+        return [np.asarray(edit) for edit in edits]
+
+    def round_trip(self, pixels: Pixels, caption: str) -> RoundTrip:
+        """See `Editing`; "unconditional" has no caption and no guidance."""
+        image = Image.fromarray(pixels)
+        edict, vae = self._error(image, caption, self._parameters("edict"))
+        conditional, _ = self._error(image, caption, self._parameters("ddim"))
+        unconditional, _ = self._error(image, "", self._parameters("ddim", guidance=1.0))
+        return RoundTrip(vae, edict, conditional, unconditional)
+
+    def _error(
+        self, image: Image.Image, prompt: str, parameters: SamplerParameters
+    ) -> tuple[float, float]:
+        inversion = self._editor.invert(image, prompt, parameters)
+        made = self._editor.reconstruct(inversion, image)
+        if made.vae_psnr is None:
+            raise RuntimeError("the engine gave no error of the VAE though it had the source")
+        return mse(to_pixels(made.image), to_pixels(image)), 4 / 10 ** (made.vae_psnr / 10)
+
+    def _parameters(self, sampler: str, guidance: float | None = None) -> SamplerParameters:
+        scale = self._settings.guidance if guidance is None else guidance
+        return SamplerParameters(
+            sampler=sampler,
+            steps=self._settings.steps,
+            strength=self._settings.strength,
+            guidance=scale,
+        )
+
+
+@contextmanager
+def open_editing(model: Path, settings: Settings, device: str, rows: int) -> Iterator[Editing]:
+    """Load the model and run the engine as long as the context lasts."""
+    loaded = load_model(model, device=device, local_files_only=True)
+    with Engine(loaded, rungs=(rows,)) as engine:
+        yield EngineEditing(Editor(loaded, engine), settings)
+
+
+def edit_all(
+    editing: Editing, requests: Sequence[Request], tick: Callable[[int], None]
+) -> list[list[Pixels]]:
+    """Edit many pictures, as many at a time as fill the engine's batch."""
+
+    def one(request: Request) -> list[Pixels]:
+        edits = editing.edit(request)
+        tick(1)
+        return edits
+
+    with ThreadPoolExecutor(ROWS // ONE_EDIT) as pool:
+        return list(pool.map(one, requests))

@@ -1,0 +1,13 @@
+"""Diffusers' classes, typed as `Any` here and nowhere else: their own types hold no checking."""
+
+from typing import Any
+
+import diffusers
+
+AutoencoderKL: Any = diffusers.AutoencoderKL
+UNet2DConditionModel: Any = diffusers.UNet2DConditionModel
+DDIMScheduler: Any = diffusers.DDIMScheduler
+StableDiffusionPipeline: Any = diffusers.StableDiffusionPipeline
+
+#: An autoencoder as diffusers made it.
+Autoencoder = Any

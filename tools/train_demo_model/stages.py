@@ -1,0 +1,162 @@
+"""The stages in their order. Each finds what the one before left in the working folder."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from . import comparison, dataset, latents, tokenizer
+from . import diffusion as denoiser
+from . import export as exporting
+from . import vae as autoencoder
+from .dataset import Pictures
+from .files import checkpoint_state
+from .foreign import AutoencoderKL
+from .photographs import Photograph, find_photographs
+from .recipe import Recipe
+from .training import Training
+
+#: So many pictures tell the statistics of the latents well enough.
+WHITENING_PICTURES = 4096
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a run keeps its files, what it makes and on which device."""
+
+    folder: Path
+    recipe: Recipe
+    device: torch.device
+
+
+@contextmanager
+def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show a bar; the call that it gives moves it on."""
+    columns = (TextColumn("{task.description:10}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeRemainingColumn(), speed_estimate_period=120) as bar:
+        task = bar.add_task(what, total=total, completed=done)
+        yield lambda count: bar.advance(task, count)
+
+
+def data(place: Workplace, groceries: Path, clothing: Path) -> None:
+    """Make the training pictures, unless they are there."""
+    if dataset.load(place.folder, place.recipe) is not None:
+        return
+    photographs = find_photographs(groceries, clothing)
+    training = [p for p in photographs if not p.held_out(place.recipe.held_out)]
+    with progress("pictures", len(training)) as tick:
+        dataset.prepare(training, place.recipe, place.folder, tick)
+
+
+def pictures(place: Workplace) -> Pictures:
+    """Open the training pictures."""
+    found = dataset.load(place.folder, place.recipe)
+    if found is None:
+        raise FileNotFoundError(
+            f"no pictures of this recipe in {place.folder}: run the stage `data` first"
+        )
+    return found
+
+
+def vae(place: Workplace) -> None:
+    """Train the autoencoder and whiten its latents."""
+    finished = place.folder / "vae"
+    state = checkpoint_state(place.folder / "vae.safetensors")
+    if finished.exists() and state.get("digest") == autoencoder.digest(place.recipe):
+        return
+    training = autoencoder.training(place.recipe, pictures(place), place.folder, place.device)
+    finish("vae", training)
+    training.use_average()
+    autoencoder.whiten(training.module, pictures(place).pixels[:: _stride(place)])
+    with replaced_folder(finished) as folder:
+        training.module.save_pretrained(folder)
+
+
+def diffusion(place: Workplace) -> None:
+    """Train the denoiser and the text encoder."""
+    finish("diffusion", diffusion_training(place))
+
+
+def diffusion_training(place: Workplace) -> Training[denoiser.Denoiser]:
+    """Set up the training of the denoiser with all that it learns from."""
+    made = pictures(place)
+    words = tokenizer.build(
+        made.captions, place.recipe.unet_shape.tokens, place.folder / "tokenizer"
+    )
+    data = denoiser.Captioned.of(_latents(place, made), made.captions, words)
+    return denoiser.training(place.recipe, data, words, place.folder, place.device)
+
+
+def _latents(place: Workplace, made: Pictures) -> torch.Tensor:
+    """Read the latents, or encode the pictures."""
+    path = place.folder / "latents.safetensors"
+    digest = autoencoder.digest(place.recipe)
+    found = latents.load(path, digest)
+    if found is not None:
+        return found
+    network = AutoencoderKL.from_pretrained(place.folder / "vae").to(place.device)
+    with progress("latents", len(made.pixels)) as tick:
+        latents.prepare(network, made, path, digest, tick)
+    return _latents(place, made)
+
+
+def compare(place: Workplace, photographs: list[Photograph], steps: int) -> Path:
+    """Train every variant for as many steps, and leave a table of what each reached."""
+    made = pictures(place)
+    words = tokenizer.build(
+        made.captions, place.recipe.unet_shape.tokens, place.folder / "tokenizer"
+    )
+    data = denoiser.Captioned.of(_latents(place, made), made.captions, words)
+    network = AutoencoderKL.from_pretrained(place.folder / "vae").to(place.device).eval()
+    unseen = comparison.held_out_data(network, words, photographs, place.recipe)
+    base = comparison.shortened(place.recipe, steps)
+    outcomes = []
+    for variant in comparison.VARIANTS:
+        some = comparison.kept(data, made.captions, variant.keeps)
+        folder = place.folder / "comparison" / variant.name.replace(" ", "-")
+        training = denoiser.training(variant.change(base), some, words, folder, place.device)
+        finish(variant.name, training)
+        outcomes.append(comparison.judge(variant.name, training, unseen, variant.change(base)))
+        comparison.write_table(outcomes, base, place.folder / "comparison")
+    return place.folder / "comparison"
+
+
+def export(place: Workplace, folder: Path) -> int:
+    """Write the model's folder; the training must have ended."""
+    if (folder / "model_index.json").exists():
+        raise FileExistsError(f"{folder} holds a model already: name another --out, or remove it")
+    training = diffusion_training(place)
+    if training.step < training.stage.steps:
+        raise RuntimeError(
+            f"the denoiser is at step {training.step} of {training.stage.steps}: "
+            "run the stage `diffusion` to its end first"
+        )
+    training.use_average()
+    words = tokenizer.load(place.folder / "tokenizer", place.recipe.unet_shape.tokens)
+    with replaced_folder(folder) as unfinished:
+        return exporting.export(
+            training.module, place.folder / "vae", words, place.recipe, unfinished
+        )
+
+
+def finish(what: str, training: Training[Any]) -> None:
+    """Train to the end, showing how far it is."""
+    with progress(what, training.stage.steps, training.step) as tick:
+        training.run(lambda _: tick(1))
+
+
+def _stride(place: Workplace) -> int:
+    return max(1, len(pictures(place).pixels) // WHITENING_PICTURES)
+
+
+@contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder beside `path`, which takes its name when it is complete."""
+    temporary = path.with_name(f".{path.name}.writing")
+    temporary.mkdir(parents=True, exist_ok=True)
+    yield temporary
+    temporary.replace(path)
