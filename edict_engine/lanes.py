@@ -61,9 +61,9 @@ class Lanes:
         self._admit()
         if not self._groups:
             return
-        key = next(iter(self._groups))
-        group = self._groups.pop(key)
+        key, group = next(iter(self._groups.items()))
         group.turn(self._denoise)
+        del self._groups[key]
         if group.lanes:
             self._groups[key] = group  # to the end of the line
 

@@ -2,8 +2,8 @@
 
 `dispatch` sends what is due; producers call it after they commit, the control process all the
 time. `reconcile` finds what fell between the chairs: leases of dead workers, and queued jobs whose
-message was lost. A queue that still holds messages is left alone, however old its jobs are, so
-that a long queue is not announced over and over.
+message was lost. A queue that still holds messages is left alone for an hour, so that a long queue
+is not announced over and over.
 """
 
 from collections import defaultdict
@@ -13,6 +13,7 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from jobs.celery_app import VISIBILITY_TIMEOUT_SECONDS
 from jobs.errors import ServiceUnavailable
 from jobs.messages import MAX_SHARD_JOBS, RUN_SHARD, Shard, queue_name
 from jobs.records import DueJob
@@ -37,9 +38,12 @@ def dispatch(store: JobStore, app: Celery) -> int:
             while unsent:
                 _send(app, unsent[0])
                 sent += len(unsent.pop(0))
-        except OperationalError as error:
+        except BaseException as error:
+            # Ctrl-C too: nothing may stay queued that no message speaks of.
             store.unqueue([job.id for shard in unsent for job in shard])
-            raise ServiceUnavailable(f"Redis takes no messages: {error}") from None
+            if isinstance(error, OperationalError):
+                raise ServiceUnavailable(f"Redis takes no messages: {error}") from None
+            raise
     return sent
 
 
@@ -68,13 +72,22 @@ def reconcile(store: JobStore, app: Celery, *, redeliver_after: float) -> int:
     if expired:
         _log.warning("leases.expired", jobs=expired)
     lost = sum(
-        store.requeue_unclaimed(model, older_than=redeliver_after)
+        store.requeue_unclaimed(model, older_than=_patience(app, model, redeliver_after))
         for model in store.models_queued()
-        if queue_length(app, queue_name(model)) == 0
     )
     if lost:
         _log.warning("messages.lost", jobs=lost)
     return expired + lost
+
+
+def _patience(app: Celery, model: str, redeliver_after: float) -> float:
+    """How long a job may stay queued before its message counts as lost.
+
+    While messages wait, a job's own may be one of them: only after a long time is it sent again,
+    for the queue that never runs dry. Should it be there all the same, two do no harm.
+    """
+    empty = queue_length(app, queue_name(model)) == 0
+    return redeliver_after if empty else VISIBILITY_TIMEOUT_SECONDS
 
 
 def queue_length(app: Celery, queue: str) -> int:

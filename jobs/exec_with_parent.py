@@ -29,6 +29,8 @@ def main(arguments: list[str]) -> int:
     # Python ignores these two and exec hands that on; servers expect the usual.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    # A shell that started us in the background has us ignore this one.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         os.execvp(command[0], command)  # noqa: S606 - replacing ourselves is the purpose
     except OSError as error:

@@ -133,8 +133,8 @@ class ObjectStore:
         with self._errors(self.uri(key)):
             return bytes(self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read())
 
-    def put(self, key: str, data: bytes, media_type: str) -> None:
-        """Write an object unless its key exists; keys follow from content (see `jobs.keys`).
+    def put(self, key: str, data: bytes, media_type: str) -> bool:
+        """Write an object unless its key exists; says whether it was written.
 
         Raises:
             AccessDenied, ServiceUnavailable: what the store answered.
@@ -146,13 +146,24 @@ class ObjectStore:
                 )
             except ClientError as error:
                 code = _code(error)
-                if code in _NO_CONDITIONS:
-                    # The server does not know conditions: the same bytes once more do no harm.
-                    self._client.put_object(
-                        Bucket=self.bucket, Key=key, Body=data, ContentType=media_type
-                    )
-                elif code not in _EXISTS:
+                if code in _EXISTS:
+                    return False
+                if code not in _NO_CONDITIONS:
                     raise
+                # The server does not know conditions; keys follow from content (`jobs.keys`).
+                self._client.put_object(
+                    Bucket=self.bucket, Key=key, Body=data, ContentType=media_type
+                )
+            return True
+
+    def delete(self, key: str) -> None:
+        """Remove an object of ours, if it is there.
+
+        Raises:
+            AccessDenied, ServiceUnavailable: what the store answered.
+        """
+        with self._errors(self.uri(key)):
+            self._client.delete_object(Bucket=self.bucket, Key=key)
 
     def size(self, key: str) -> int | None:
         """Bytes of an object of ours; None where there is none.

@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     """Messages that a worker process has in hand at once."""
 
     lease_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
-    """How long a claim lives without a heartbeat; heartbeats come three times as often."""
+    """How long a claim lives without a heartbeat; several come in that time."""
     max_attempts: int = Field(default=3, ge=1)
     redeliver_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     """After this time a queued job that nobody claimed is announced again, if its queue is

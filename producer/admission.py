@@ -36,9 +36,13 @@ class Refusal:
     image: str
     reason: str
 
+    @property
+    def without_row(self) -> str:
+        """The image and the reason, where the user wrote no rows."""
+        return self.reason if self.reason.startswith(self.image) else f"{self.image}: {self.reason}"
+
     def __str__(self) -> str:
-        where = "" if self.reason.startswith(self.image) else f"{self.image}: "
-        return f"row {self.row}: {where}{self.reason}"
+        return f"row {self.row}: {self.without_row}"
 
 
 @dataclass(frozen=True)

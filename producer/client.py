@@ -30,6 +30,8 @@ from producer.sources import SourceDoor
 
 _log = structlog.get_logger()
 
+MAX_PRIORITY = 1_000
+
 
 class Client:
     """Connections to the services, and what producers do with them."""
@@ -95,6 +97,10 @@ class Client:
             InvalidInput: a spec names a model that is not in the catalogue; nothing was committed.
         """
         wanted = list(specs)
+        if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
+            raise InvalidInput(
+                "priority", f"{priority} is not from {-MAX_PRIORITY} to {MAX_PRIORITY}"
+            )
         for name in {spec.model.name for spec in wanted}:
             self.model(name)
         submissions = self.store.submit(wanted, batch_id=batch_id, priority=priority, force=force)

@@ -3,7 +3,7 @@
 import threading
 
 import structlog
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.celery_app import make_app
 from jobs.database import open_database
@@ -27,7 +27,7 @@ def run_control(settings: Settings, stop: threading.Event) -> None:
         try:
             reconcile(store, app, redeliver_after=settings.redeliver_seconds)
             dispatch(store, app)
-        except (ServiceUnavailable, OperationalError) as error:
+        except (ServiceUnavailable, SQLAlchemyError) as error:
             _log.warning("control.waiting", reason=str(error).splitlines()[0])
         stop.wait(INTERVAL_SECONDS)
     app.close()

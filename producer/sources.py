@@ -62,13 +62,21 @@ class SourceDoor:
                     self._check_size(image, name)
                     image.load()
                     return FORMATS[str(image.format)]
-        except Image.DecompressionBombError as error:
-            raise InvalidInput("image", f"{name}: {error}; make it smaller") from None
+        except Image.DecompressionBombError:
+            raise InvalidInput(
+                "image",
+                f"{name} has far more pixels than the limit of {self._max_pixels}; make it smaller",
+            ) from None
         except UnidentifiedImageError:
             raise InvalidInput(
-                "image", f"{name} is no image of a kind we read ({', '.join(FORMATS)})"
+                "image",
+                f"{name} is no image of a kind we read ({', '.join(FORMATS)}); "
+                + ("give one of these" if data else "it is empty: copy it again"),
             ) from None
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
+        except InvalidInput:
+            raise
+        except Exception as error:
+            # Hostile headers make Pillow raise nearly anything: struct.error, KeyError, zlib.error.
             raise InvalidInput(
                 "image", f"{name} is damaged ({error}); save it again from its original"
             ) from None

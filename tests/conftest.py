@@ -4,6 +4,7 @@ Databases, buckets and Redis are empty for each test; the servers live for the s
 """
 
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +18,10 @@ from tests.servers import PostgresServer, S3Server
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+
+# Started in the background by a shell, we ignore SIGINT, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -55,6 +55,10 @@ def test_every_file_that_the_readme_links_to_is_there():
         assert (ROOT / link).exists(), link
 
 
+def test_no_figure_is_left_out():
+    assert not re.findall(r"@[A-Z_]+@", text_of(ROOT / "README.md"))
+
+
 def test_the_readmes_make_targets_exist():
     targets = set(re.findall(r"^make ([a-z]+)", text_of(ROOT / "README.md"), re.MULTILINE))
 

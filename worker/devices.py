@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 from jobs.errors import ConfigurationError
 
+TOOL_SECONDS = 30.0
+
 
 @dataclass(frozen=True)
 class Device:
@@ -31,7 +33,8 @@ def find_devices(wanted: Sequence[str]) -> list[Device]:
     `all` is every GPU, or one CPU device where there is no GPU.
 
     Raises:
-        ConfigurationError: a GPU that is not there, or a name that is none of these.
+        ConfigurationError: a GPU that is not there, a name that is none of these, or a driver
+            that does not answer.
     """
     gpus = _gpus()
     names = list(wanted)
@@ -51,7 +54,12 @@ def _gpu_device(name: str, gpus: Sequence[str]) -> Device:
     return Device(
         name=f"cuda:{name}",
         torch_name="cuda:0",
-        environment={"CUDA_VISIBLE_DEVICES": name, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
+        environment={
+            "CUDA_VISIBLE_DEVICES": name,
+            # Number them as the driver's tool does, by slot; CUDA's own order is by speed.
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        },
     )
 
 
@@ -80,11 +88,20 @@ def _gpus() -> list[str]:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
-    answer = subprocess.run(
-        [tool, "--query-gpu=index", "--format=csv,noheader"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    return answer.stdout.split() if answer.returncode == 0 else []
+    try:
+        answer = subprocess.run(
+            [tool, "--query-gpu=index", "--format=csv,noheader"],
+            capture_output=True,
+            text=True,
+            timeout=TOOL_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise ConfigurationError(
+            f"{tool} has not answered for {TOOL_SECONDS:g} s: the GPU's driver hangs; "
+            "look at it, or use the device 'cpu'"
+        ) from None
+    found = answer.stdout.split() if answer.returncode == 0 else []
+    # A batch system may have lent us some of them only.
+    lent = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return found if lent is None else [gpu for gpu in found if gpu in lent.split(",")]

@@ -3,7 +3,7 @@
 | class | examples | outcome |
 |---|---|---|
 | permanent | a damaged image, a prompt too long, a source that changed | failed, at once |
-| transient | storage away, a device out of memory, a fault of ours | tried again, later |
+| transient | storage away or refusing us, a device out of memory, our faults | tried again, later |
 
 A fault that nobody foresaw counts as transient: it is tried again a few times, then the job has
 failed with the fault's text.
@@ -13,7 +13,7 @@ import random
 from dataclasses import dataclass
 
 from edict_engine.errors import EngineError
-from jobs.errors import AccessDenied, InvalidInput, JobsError, ObjectNotFound
+from jobs.errors import JobsError
 
 BACKOFF_SECONDS = 2.0
 BACKOFF_LIMIT_SECONDS = 300.0
@@ -25,13 +25,19 @@ class SourceChanged(JobsError):
     code = "source_changed"
 
 
+class SourceRefused(JobsError):
+    """The source is not there, too large, or may not be read."""
+
+    code = "source_refused"
+
+
 class WrongModel(JobsError):
     """The job asks for another model, or another revision of it, than this worker serves."""
 
     code = "wrong_model"
 
 
-PERMANENT = (EngineError, InvalidInput, ObjectNotFound, AccessDenied, SourceChanged, WrongModel)
+PERMANENT = (EngineError, SourceChanged, SourceRefused, WrongModel)
 
 
 @dataclass(frozen=True)

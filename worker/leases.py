@@ -11,7 +11,6 @@ from typing import Self
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.records import Claim
 from jobs.store import JobStore
@@ -29,7 +28,9 @@ class LeaseKeeper:
         self._store = store
         self._worker = worker
         self._lease = lease
-        self._progress: dict[UUID, float] = {}
+        # By job and fencing token: this process may lose a job and claim it again while the
+        # work of its first claim still goes on.
+        self._progress: dict[tuple[UUID, int], float] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._stopping = threading.Event()
@@ -61,23 +62,23 @@ class LeaseKeeper:
         """Claim what is free of these jobs, and keep it."""
         claims = self._store.claim(list(job_ids), self._worker, lease=self._lease)
         with self._lock:
-            self._progress.update({claim.job_id: 0.0 for claim in claims})
+            self._progress.update({_key(claim): 0.0 for claim in claims})
         return claims
 
     def drop(self, claim: Claim) -> None:
         """Stop renewing: the job has ended or was given back."""
         with self._lock:
-            self._progress.pop(claim.job_id, None)
+            self._progress.pop(_key(claim), None)
 
     def holds(self, claim: Claim) -> bool:
         """Whether work on this job should go on."""
-        return claim.job_id in self._progress and not self.stopping
+        return _key(claim) in self._progress and not self.stopping
 
     def report(self, claim: Claim, progress: float) -> None:
         """Note how far a job is, from 0 to 1; the next heartbeat tells."""
         with self._lock:
-            if claim.job_id in self._progress:
-                self._progress[claim.job_id] = progress
+            if _key(claim) in self._progress:
+                self._progress[_key(claim)] = progress
 
     def beat(self) -> None:
         """Renew all leases once, and forget those that are lost."""
@@ -87,8 +88,8 @@ class LeaseKeeper:
         lost = progress.keys() - held
         with self._lock:
             # Jobs that ended since the copy was made are gone already.
-            lost = {job_id for job_id in lost if self._progress.pop(job_id, None) is not None}
-        for job_id in lost:
+            lost = {key for key in lost if self._progress.pop(key, None) is not None}
+        for job_id, _ in lost:
             _log.warning("lease.lost", job=str(job_id), worker=self._worker)
 
     def _run(self) -> None:
@@ -96,6 +97,11 @@ class LeaseKeeper:
         while not self._stop.wait(interval):
             try:
                 self.beat()
-            except SQLAlchemyError as error:
-                # Leases last for several heartbeats; the database may be back for the next.
-                _log.warning("heartbeat.failed", reason=str(error).splitlines()[0])
+            except Exception as error:
+                # Leases last for several heartbeats; the database may be back for the next. And
+                # whatever it was: without this thread every lease of this process runs out.
+                _log.warning("heartbeat.failed", reason=str(error), exc_info=error)
+
+
+def _key(claim: Claim) -> tuple[UUID, int]:
+    return claim.job_id, claim.token

@@ -11,12 +11,12 @@ from edict_engine.errors import LatentFileError
 from edict_engine.images import load_image
 from edict_engine.latent_file import Inversion, load_inversion, save_inversion
 from edict_engine.parameters import SamplerParameters
-from jobs.errors import ObjectNotFound
+from jobs.errors import AccessDenied, InvalidInput, ObjectNotFound
 from jobs.keys import inversion_key, sha256
 from jobs.objects import ObjectStore
 from jobs.results import Output
 from jobs.specs import SamplerOptions, Spec
-from worker.failures import SourceChanged, WrongModel
+from worker.failures import SourceChanged, SourceRefused, WrongModel
 from worker.stopwatch import Stopwatch
 
 SAFETENSORS = "application/vnd.safetensors"
@@ -68,22 +68,34 @@ class NoiseFinder:
             image = self._image(spec)
             key = inversion_key(spec, self._editor.model.revision)
             found = self._stored(key)
-        if found is not None:
-            inversion, data = found
-        else:
+        reused = found is not None
+        if found is None:
             with clock.phase("invert"):
-                inversion = self._editor.invert(
+                made = self._editor.invert(
                     image,
                     spec.base_prompt,
                     parameters(spec.sampler),
                     on_progress=watcher.progress,
                     should_stop=watcher.should_stop,
                 )
-            data = save_inversion(inversion)
             with clock.phase("upload_latents"):
-                self._objects.put(key, data, SAFETENSORS)
+                found = self._keep(key, made)
+        inversion, data = found
         stored = Output(key=key, sha256=sha256(data), size=len(data))
-        return Noise(image, inversion, stored, reused=found is not None, seconds=clock.seconds)
+        return Noise(image, inversion, stored, reused=reused, seconds=clock.seconds)
+
+    def _keep(self, key: str, made: Inversion) -> tuple[Inversion, bytes]:
+        """Store an inversion; where another worker was first, its one is everybody's.
+
+        Two workers may invert the same image at once, and other hardware or another batch shape
+        gives other bits: both are inversions, but rows must speak of the one in the bucket.
+        """
+        data = save_inversion(made)
+        while not self._objects.put(key, data, SAFETENSORS):
+            if (theirs := self._stored(key)) is not None:
+                return theirs
+            self._objects.delete(key)  # damaged, or gone since
+        return made, data
 
     def _check_model(self, spec: Spec) -> None:
         model, wanted = self._editor.model, spec.model
@@ -95,7 +107,7 @@ class NoiseFinder:
             )
 
     def _image(self, spec: Spec) -> Image.Image:
-        data = self._objects.read(spec.source.uri, max_bytes=self._max_bytes)
+        data = self._read(spec.source.uri)
         digest = sha256(data)
         if digest != spec.source.sha256:
             raise SourceChanged(
@@ -111,6 +123,12 @@ class NoiseFinder:
             max_bytes=self._max_bytes,
             max_pixels=self._max_pixels,
         )
+
+    def _read(self, uri: str) -> bytes:
+        try:
+            return self._objects.read(uri, max_bytes=self._max_bytes)
+        except (ObjectNotFound, AccessDenied, InvalidInput) as error:
+            raise SourceRefused(str(error)) from None
 
     def _stored(self, key: str) -> tuple[Inversion, bytes] | None:
         try:

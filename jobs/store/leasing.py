@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, case, select, update
+from sqlalchemy import Row, case, select, tuple_, update
 
 from jobs.errors import InvalidInput, LeaseLost
 from jobs.records import Claim
@@ -22,6 +22,10 @@ BAD_SPEC = "bad_spec"
 _CODE_CHARACTERS = 50
 _MESSAGE_CHARACTERS = 4_000
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+Held = tuple[UUID, int]
+"""A claim's job and fencing token."""
 
 
 class Leasing(StorePart):
@@ -59,25 +63,26 @@ class Leasing(StorePart):
                 self._fail(row.id, row.token, BAD_SPEC, f"this version cannot read it: {error}")
 
     def heartbeat(
-        self, worker: str, progress: Mapping[UUID, float], *, lease: float
-    ) -> frozenset[UUID]:
-        """Renew the leases that `worker` holds on these jobs, and note how far each is.
+        self, worker: str, progress: Mapping[Held, float], *, lease: float
+    ) -> frozenset[Held]:
+        """Renew these leases of `worker`, and note how far each job is.
 
-        Returns the jobs that it still holds. It must drop the others: they were cancelled, or
-        their lease expired and somebody else may run them.
+        Returns those that it still holds. It must drop the others: they were cancelled, or the
+        lease expired and somebody else may run the job, this process itself included.
         """
         now = self._clock()
+        how_far = {job_id: share for (job_id, _), share in progress.items()}
         renewed = change(
-            jobs.c.id.in_(list(progress)),
+            tuple_(jobs.c.id, jobs.c.token).in_(list(progress)),
             jobs.c.worker == worker,
             jobs.c.state == State.RUNNING,
             lease_until=now + timedelta(seconds=lease),
-            progress=case(dict(progress), value=jobs.c.id) if progress else jobs.c.progress,
-        ).returning(jobs.c.id)
+            progress=case(how_far, value=jobs.c.id) if progress else jobs.c.progress,
+        ).returning(jobs.c.id, jobs.c.token)
         with self._engine.begin() as connection:
-            held = frozenset(connection.scalars(renewed)) if progress else frozenset()
+            rows = connection.execute(renewed).all() if progress else []
             connection.execute(update(workers).where(workers.c.name == worker).values(seen_at=now))
-        return held
+        return frozenset((row.id, row.token) for row in rows)
 
     def finish(self, claim: Claim, result: Result) -> None:
         """Write a job's success.

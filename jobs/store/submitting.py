@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Update, select
+from sqlalchemy import ColumnElement, Update, or_, select
+from sqlalchemy.dialects.postgresql import Insert
 
 from jobs.errors import InvalidInput
 from jobs.ids import new_id
@@ -83,9 +84,7 @@ class Submitting(StorePart):
         # In one order for all: two submissions that share specs must not wait in a circle.
         new = sorted(rows, key=lambda row: str(row["identity"]))
         with self._engine.begin() as connection:
-            connection.execute(
-                self._insert(jobs).on_conflict_do_nothing(index_elements=["identity"]), new
-            )
+            connection.execute(self._insert_or_renew(), new)
             same = jobs.c.identity.in_(identities)
             connection.execute(self._revive(same))
             found = {
@@ -105,6 +104,20 @@ class Submitting(StorePart):
             for row in rows
             for created in [found[row["identity"]].id == row["id"]]
         ]
+
+    def _insert_or_renew(self) -> Insert:
+        """Insert rows; one that had failed or been cancelled takes the new spec.
+
+        The specs differ in where the image lies at most: where it lay may be why the job failed.
+        """
+        insert = self._insert(jobs)
+        renewing: Insert = insert.on_conflict_do_update(
+            index_elements=["identity"],
+            set_={"spec": insert.excluded.spec},
+            # No IN: its list cannot be expanded once for many rows.
+            where=or_(jobs.c.state == State.FAILED, jobs.c.state == State.CANCELLED),
+        )
+        return renewing
 
     def _revive(self, which: ColumnElement[bool]) -> Update:
         return change(

@@ -67,8 +67,9 @@ def _run(
     from producer.demo.run import Course
 
     outcome = Course(stack, workers, err, batch[-200:]).run(items)
-    for refusal in outcome.refused:
-        say(f"[red]refused[/] {escape(str(refusal))}")
+    # One line for an image, however many jobs it was to have.
+    for refusal in dict.fromkeys(each.without_row for each in outcome.refused):
+        say(f"[red]refused[/] {escape(refusal)}")
     for job in outcome.failed:
         say(f"[red]{job.state}[/] {job.id} {escape(job.error_message or '')}")
     if outcome.jobs:

@@ -57,7 +57,9 @@ Batch = Annotated[
     str | None,
     typer.Option("--batch", metavar="NAME", help="Put the jobs into the batch of that name."),
 ]
-Priority = Annotated[int, typer.Option("--priority", help="Higher goes first.")]
+Priority = Annotated[
+    int, typer.Option("--priority", min=-1000, max=1000, help="Higher is announced first.")
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Do it again, even if the same was done before.")
 ]

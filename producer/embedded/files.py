@@ -8,14 +8,23 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
-from producer.embedded.errors import HomeInUse
+from producer.embedded.errors import HomeInUse, HomeUnusable
 
 _POLL_SECONDS = 0.05
 
 
 def make_private_folder(folder: Path) -> Path:
-    """Make the folder, readable by its owner only, and give its absolute path."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make the folder, readable by its owner only, and give its absolute path.
+
+    Raises:
+        HomeUnusable: there can be no folder of that name.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise HomeUnusable(
+            f"{folder} cannot be used: {error.strerror}; name a folder that may be written to"
+        ) from None
     return folder.resolve()
 
 

@@ -175,6 +175,6 @@ def check_child(child: Child) -> None:
     """
     if not child.is_running:
         raise ChildDied(
-            f"{child.name} ended with status {child.poll()}. Start the stack again; the end of "
-            f"{child.log}:\n{child.log_tail()}"
+            f"{child.name} ended with status {child.poll()}. Mend what its log says, then start "
+            f"again; the end of {child.log}:\n{child.log_tail()}"
         )

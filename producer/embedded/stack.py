@@ -25,7 +25,8 @@ from producer.embedded.server import Server, check_child
 from producer.embedded.valkey import Valkey
 
 BUCKET = "edict"
-WORKER_STOP_SECONDS = 30.0
+WORKER_STOP_SECONDS = 40.0
+"""Longer than the supervisor gives its device processes."""
 CONTROL_STOP_SECONDS = 10.0
 
 

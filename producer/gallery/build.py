@@ -13,9 +13,11 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from jobs.errors import JobsError
+from jobs.keys import sha256
 from jobs.objects import ObjectStore
 from jobs.records import Job
-from jobs.specs import EditSpec, ReconstructionSpec
+from jobs.specs import EditSpec, ReconstructionSpec, Spec
 from producer.downloads import replace_file
 from producer.gallery.originals import png_size, prepared
 from producer.gallery.words import Word, changed_words
@@ -118,8 +120,6 @@ def _card(
     made = {job.id: _bytes(job, objects) for job in jobs}
     round_trip = next((job.result for job in jobs if _is_round_trip(job) and job.result), None)
     size = next((png_size(data) for data in made.values() if data), None)
-    source = objects.read(spec.source.uri, max_bytes=max_bytes)
-    original = prepared(source, size, spec.image.fit)
     credit = origins.get(spec.source.sha256, Credit(spec.base_prompt or "image", ""))
     sampler = spec.sampler
     return Card(
@@ -131,11 +131,24 @@ def _card(
         exact=round_trip.exact if round_trip else None,
         psnr=round_trip.psnr if round_trip else None,
         pictures=[
-            _picture("original", (), original),
+            _original(spec, size, objects, max_bytes),
             *(_result(job, made[job.id]) for job in jobs if _is_round_trip(job)),
             *(_result(job, made[job.id]) for job in jobs if isinstance(job.spec, EditSpec)),
         ],
     )
+
+
+def _original(
+    spec: Spec, size: tuple[int, int] | None, objects: ObjectStore, max_bytes: int
+) -> Picture:
+    """The source, if it still is the image that came through the door."""
+    try:
+        data = objects.read(spec.source.uri, max_bytes=max_bytes)
+    except JobsError as error:
+        return Picture("original", (), trouble=str(error))
+    if sha256(data) != spec.source.sha256:
+        return Picture("original", (), trouble="the image has changed since it was submitted")
+    return _picture("original", (), prepared(data, size, spec.image.fit))
 
 
 def _is_round_trip(job: Job) -> bool:

@@ -4,13 +4,15 @@ import io
 
 from PIL import Image, ImageOps
 
+from producer.sources import FORMATS
+
 FALLBACK_SIZE = (512, 512)
 """Where no result tells the model's size."""
 
 
 def prepared(data: bytes, size: tuple[int, int] | None, fit: str) -> bytes:
     """The image brought to the results' size as the engine does it, as PNG."""
-    with Image.open(io.BytesIO(data)) as opened:
+    with Image.open(io.BytesIO(data), formats=list(FORMATS)) as opened:
         image = _to_rgb(ImageOps.exif_transpose(opened))
     if fit == "crop":
         image = _centre_square(image)

@@ -195,14 +195,18 @@ def test_a_heartbeat_renews_only_what_its_worker_holds(store: JobStore, clock: C
     for job_id in (mine, cancelled):
         claim(store, job_id, "w1")
     claim(store, other, "w2")
+    stale = (mine, 0)
     store.cancel([cancelled])
     clock.tick(LEASE - 1)
 
     held = store.heartbeat(
-        "w1", {mine: 0.25, other: 0.5, cancelled: 0.75, untouched: 1.0}, lease=LEASE
+        "w1",
+        {(mine, 1): 0.25, (other, 1): 0.5, (cancelled, 1): 0.75, (untouched, 1): 1.0},
+        lease=LEASE,
     )
 
-    assert held == {mine}
+    assert held == {(mine, 1)}
+    assert store.heartbeat("w1", {stale: 0.9}, lease=LEASE) == frozenset()
     assert store.job(mine).progress == 0.25
     assert store.job(other).progress == 0
     clock.tick(2)
@@ -219,11 +223,11 @@ def test_a_heartbeat_without_jobs_is_a_sign_of_life_only(store: JobStore) -> Non
 def test_each_job_gets_its_own_progress(store: JobStore) -> None:
     job_ids = queue(store, 8)
     store.claim(job_ids, "w1", lease=LEASE)
-    progress = {job_id: index / 8 for index, job_id in enumerate(job_ids)}
+    progress = {(job_id, 1): index / 8 for index, job_id in enumerate(job_ids)}
 
     store.heartbeat("w1", progress, lease=LEASE)
 
-    assert {job_id: store.job(job_id).progress for job_id in job_ids} == progress
+    assert {(job_id, 1): store.job(job_id).progress for job_id in job_ids} == progress
 
 
 def test_a_lease_lasts_to_its_end_and_no_longer(store: JobStore, clock: Clock) -> None:
@@ -262,7 +266,7 @@ def test_statements_over_many_jobs_never_wait_in_a_circle(store: JobStore, clock
     job_ids = queue(store, 200)
     store.claim(job_ids, "w1", lease=LEASE)
     clock.tick(LEASE + 1)
-    backwards = dict.fromkeys(reversed(job_ids), 0.5)
+    backwards = {(job_id, 1): 0.5 for job_id in reversed(job_ids)}
     start = Barrier(4)
 
     def at_once(what: Callable[[], Any]) -> Any:

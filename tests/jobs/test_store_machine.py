@@ -66,7 +66,7 @@ class Expected:
 class Crew:
     """What each worker process believes to hold. A crash forgets; a zombie remembers."""
 
-    renewed: dict[str, set[UUID]] = field(default_factory=dict)
+    renewed: dict[str, set[tuple[UUID, int]]] = field(default_factory=dict)
     claims: list[Claim] = field(default_factory=list)
 
 
@@ -137,7 +137,7 @@ class StoreMachine(RuleBasedStateMachine):
         got = {(each.job_id, each.token, each.attempt) for each in claims}
         assert got == {(row.id, row.token, row.attempts) for row in free}
         self.crew.claims += claims
-        self.crew.renewed.setdefault(worker, set()).update(each.job_id for each in claims)
+        self.crew.renewed.setdefault(worker, set()).update((c.job_id, c.token) for c in claims)
 
     @rule(worker=WORKERS)
     def heartbeat(self, worker: str) -> None:
@@ -146,11 +146,12 @@ class StoreMachine(RuleBasedStateMachine):
         renewed = {
             each
             for each in believed
-            if self.rows[each].state is State.RUNNING and self.rows[each].worker == worker
+            if self.rows[each[0]].state is State.RUNNING
+            and (self.rows[each[0]].worker, self.rows[each[0]].token) == (worker, each[1])
         }
         assert held == renewed
-        for each in renewed:
-            self.rows[each].lease_until = self.clock.now + timedelta(seconds=LEASE)
+        for job_id, _ in renewed:
+            self.rows[job_id].lease_until = self.clock.now + timedelta(seconds=LEASE)
         self.crew.renewed[worker] = renewed
 
     @rule(worker=WORKERS)

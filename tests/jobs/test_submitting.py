@@ -9,7 +9,17 @@ from jobs.ids import new_id
 from jobs.records import Batch
 from jobs.states import State
 from jobs.store import SUBMIT_CHUNK, JobStore
-from tests.jobs.factories import RESULT, Clock, claim, edit, inversion, queue, states, submit
+from tests.jobs.factories import (
+    RESULT,
+    Clock,
+    claim,
+    edit,
+    inversion,
+    queue,
+    source,
+    states,
+    submit,
+)
 
 
 def test_a_submitted_job_is_pending_and_shows_its_spec(store: JobStore, clock: Clock) -> None:
@@ -80,6 +90,24 @@ def test_submitting_again_revives_what_failed_or_was_cancelled(store: JobStore, 
     assert (again.created, again.state) == (False, State.PENDING)
     assert (job.id, job.attempts, job.error_code) == (claimed.job_id, 0, None)
     assert job.finished_at is job.started_at is job.progress is job.error_message is None
+
+
+@pytest.mark.parametrize("end", ["failed", "succeeded"])
+def test_a_job_whose_image_lies_elsewhere_now_is_revived_with_the_new_place(
+    store: JobStore, end: str
+) -> None:
+    claimed = claim(store)
+    if end == "failed":
+        store.fail(claimed, "source_refused", "it is not there")
+    else:
+        store.finish(claimed, RESULT)
+    moved = inversion().model_copy(update={"source": source(0, "s3://elsewhere/0.png")})
+
+    [again] = store.submit([moved])
+
+    assert again.job_id == claimed.job_id
+    uri = store.job(again.job_id).spec.source.uri
+    assert uri == ("s3://elsewhere/0.png" if end == "failed" else claimed.spec.source.uri)
 
 
 def test_a_job_may_be_in_several_batches(store: JobStore) -> None:

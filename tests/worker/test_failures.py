@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from edict_engine.errors import PromptTooLong, UnreadableImage
-from jobs.errors import AccessDenied, InvalidInput, ObjectNotFound, ServiceUnavailable
-from worker.failures import BACKOFF_LIMIT_SECONDS, SourceChanged, backoff, classify
+from jobs.errors import AccessDenied, ObjectNotFound, ServiceUnavailable
+from worker.failures import BACKOFF_LIMIT_SECONDS, SourceChanged, SourceRefused, backoff, classify
 
 
 @pytest.mark.parametrize(
@@ -15,9 +15,9 @@ from worker.failures import BACKOFF_LIMIT_SECONDS, SourceChanged, backoff, class
     [
         (UnreadableImage("damaged"), "unreadable_image", True),
         (PromptTooLong(90, 77), "prompt_too_long", True),
-        (ObjectNotFound("gone"), "object_not_found", True),
-        (AccessDenied("no"), "access_denied", True),
-        (InvalidInput("source", "too large"), "invalid_input", True),
+        (SourceRefused("gone"), "source_refused", True),
+        (ObjectNotFound("our own bucket"), "object_not_found", False),
+        (AccessDenied("keys are being changed"), "access_denied", False),
         (SourceChanged("other bytes"), "source_changed", True),
         (ServiceUnavailable("away"), "service_unavailable", False),
         (torch.OutOfMemoryError("full"), "out_of_memory", False),

@@ -30,10 +30,10 @@ def job_ids(store: JobStore) -> list[UUID]:
 
 
 def test_a_lease_is_renewed_as_long_as_it_is_held(store: JobStore, job_ids: list[UUID]):
-    with LeaseKeeper(store, "worker", lease=0.6) as keeper:
-        held, dropped, _ = keeper.claim(job_ids)
+    with LeaseKeeper(store, "worker", lease=3) as keeper:
+        held, dropped, *_ = keeper.claim(job_ids[:2])
         keeper.drop(dropped)
-        time.sleep(1.2)
+        time.sleep(4)
 
         assert store.expire_leases() == 1
         assert store.job(held.job_id).state == State.RUNNING
@@ -66,6 +66,23 @@ def test_a_claim_that_somebody_else_took_over_is_dropped(store: JobStore, job_id
     first.beat()
 
     assert not first.holds(claim)
+
+
+def test_a_job_that_was_lost_and_claimed_again_is_held_by_its_second_claim_only(
+    store: JobStore, job_ids: list[UUID]
+):
+    keeper = LeaseKeeper(store, "worker", lease=30)
+    stale, *_ = keeper.claim(job_ids[:1])
+    store.cancel(job_ids[:1])
+    store.retry(job_ids[:1])
+    store.take_due(10)
+    claim, *_ = keeper.claim(job_ids[:1])
+
+    keeper.beat()
+    assert (keeper.holds(stale), keeper.holds(claim)) == (False, True)
+
+    keeper.drop(stale)
+    assert keeper.holds(claim)
 
 
 def test_an_outage_of_the_database_does_not_end_the_heartbeat(

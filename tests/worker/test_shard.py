@@ -10,6 +10,7 @@ from sqlalchemy import event
 from edict_engine.editor import Editor
 from edict_engine.images import load_image, to_image, to_pixels
 from jobs.errors import ServiceUnavailable
+from jobs.keys import sha256
 from jobs.objects import ObjectStore
 from jobs.specs import ModelRef, Source
 from jobs.states import State
@@ -63,6 +64,31 @@ def test_a_damaged_stored_inversion_is_made_anew(bench: Bench, s3_client):
 
     assert edit.state == State.SUCCEEDED
     assert not edit.result.inversion_reused
+    assert_stored(bench, edit)
+
+
+def assert_stored(bench: Bench, job) -> None:
+    """The bucket holds what the row says that it holds."""
+    for output in job.result.outputs.values():
+        data = bench.objects.get(output.key)
+        assert (sha256(data), len(data)) == (output.sha256, output.size)
+
+
+def test_where_two_workers_inverted_one_image_the_rows_speak_of_what_is_stored(bench: Bench):
+    """A second worker at another batch shape makes other bits under the same key."""
+    [first] = bench.run(bench.inversion())
+    key = first.result.outputs["latents"].key
+    stored = bench.objects.get(key)
+    finder = bench.runner._finder
+    # It looked before the first had stored its own.
+    look, answers = finder._stored, iter([None])
+    finder._stored = lambda key: next(answers) if answers.__length_hint__() else look(key)
+
+    [edit] = bench.run(bench.edit())
+
+    assert bench.objects.get(key) == stored
+    assert edit.result.fingerprint == first.result.fingerprint
+    assert_stored(bench, edit)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +123,7 @@ def test_a_source_that_vanished_fails_for_good(bench: Bench):
 
     [job] = bench.run(bench.edit(source=gone))
 
-    assert (job.state, job.error_code) == (State.FAILED, "object_not_found")
+    assert (job.state, job.error_code) == (State.FAILED, "source_refused")
 
 
 @pytest.mark.parametrize(

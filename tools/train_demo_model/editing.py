@@ -28,9 +28,9 @@ ONE_EDIT = 2
 class Settings:
     """How pictures are edited: what `edict_engine` calls sampler parameters."""
 
-    steps: int = 40
-    strength: float = 0.8
-    guidance: float = 4.0
+    steps: int = 30
+    strength: float = 1.0
+    guidance: float = 5.0
 
 
 @dataclass(frozen=True)
