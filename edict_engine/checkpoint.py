@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edict_engine.errors import ModelNotFound, ModelNotUsable
+from edict_engine.errors import ModelNotFound, ModelNotUsable, ModelUnreachable
 
 #: The checkpoint that ships with the package, and the source that names it.
 DEMO = "demo"
@@ -25,6 +25,8 @@ CLASSES = {
 }
 COMPONENTS = (*CLASSES, "scheduler")
 WEIGHTED = ("text_encoder", "unet", "vae")
+#: "name" or "owner/name".
+HUB_ID_PARTS = 2
 HASHED_SUFFIXES = {".json", ".txt", ".safetensors"}
 
 
@@ -45,10 +47,12 @@ def find_checkpoint(
     The revision of a hub id is its commit; that of a folder is the SHA-256 over its files, and a
     folder with other contents than ``revision`` is refused.
 
-    Raises ``ModelNotFound`` or ``ModelNotUsable``.
+    Raises ``ModelNotFound``, ``ModelUnreachable`` or ``ModelNotUsable``.
     """
     folder = DEMO_FOLDER if source == DEMO else Path(source)
     if not folder.is_dir():
+        if folder.is_absolute() or len(folder.parts) > HUB_ID_PARTS:
+            raise ModelNotFound(f"{source} is neither a folder nor a hub id: check the path")
         folder = _download(str(source), revision, local_files_only)
         check_layout(folder)
         return Checkpoint(str(source), folder, folder.name)  # the cache names it by the commit
@@ -114,7 +118,7 @@ def _download(source: str, revision: str | None, local_files_only: bool) -> Path
             **skipped,
         )
     except (OSError, ValueError) as error:
-        raise ModelNotFound(
+        raise ModelUnreachable(
             f"{source!r} is neither a folder nor a hub id that can be fetched ({error}): check "
             "the name, the network and the access token, or give a folder"
         ) from error

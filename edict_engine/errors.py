@@ -10,6 +10,7 @@ The tree, with the stable code of each class::
     │   └── ImageTooLarge       image_too_large
     ├── ModelError              bad_model
     │   ├── ModelNotFound       unknown_model
+    │   │   └── ModelUnreachable    model_unreachable
     │   ├── ModelNotUsable      unusable_model
     │   └── ModelMismatch       model_mismatch
     ├── LatentFileError         bad_latent_file
@@ -18,8 +19,8 @@ The tree, with the stable code of each class::
     └── EngineClosed            engine_closed
 
 Codes are for programs and never change. Messages are for people: they say the value, the limit
-and the remedy. All but ``Cancelled`` and ``EngineClosed`` are permanent: the same call fails
-again.
+and the remedy. All but ``ModelUnreachable``, ``Cancelled`` and ``EngineClosed`` are permanent:
+the same call fails again.
 """
 
 from typing import ClassVar
@@ -79,6 +80,12 @@ class ModelNotFound(ModelError):
     """There is no such folder or hub id, or it cannot be reached."""
 
     code = "unknown_model"
+
+
+class ModelUnreachable(ModelNotFound):
+    """A hub id could not be fetched: there is none, or the network is away."""
+
+    code = "model_unreachable"
 
 
 class ModelNotUsable(ModelError):

@@ -8,6 +8,7 @@ JobsError
 │   └── ObjectNotFound       no object at that key
 ├── AccessDenied             the object store refuses these credentials
 ├── InvalidTransition        the job's state does not allow that change
+├── ProcessError             a child process did not start (see `jobs.processes`)
 └── LeaseLost                the claim's fencing token is no longer the row's
 """
 

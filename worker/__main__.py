@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 
-from jobs.errors import JobsError
+from jobs.errors import JobsError, ServiceUnavailable
 from jobs.logs import configure_logging
 from jobs.settings import load_settings
 
@@ -24,7 +24,7 @@ def main() -> int:
         os.sched_setaffinity(0, {int(core) for core in arguments.cores.split(",")})
     configure_logging()
 
-    from edict_engine.errors import EngineError
+    from edict_engine.errors import EngineError, ModelUnreachable
     from worker.process import exit_now, run_process
 
     try:
@@ -36,8 +36,9 @@ def main() -> int:
         )
     except (EngineError, JobsError) as error:
         sys.stderr.write(f"worker {arguments.device}: {error}\n")
-        # The supervisor does not start a process again that says this.
-        status = os.EX_CONFIG
+        # The supervisor does not start a process again that says EX_CONFIG.
+        may_pass = isinstance(error, ServiceUnavailable | ModelUnreachable)
+        status = os.EX_TEMPFAIL if may_pass else os.EX_CONFIG
     exit_now(status)
     return status
 

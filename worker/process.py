@@ -26,7 +26,7 @@ from edict_engine.editor import Editor
 from edict_engine.engine import Engine
 from edict_engine.model import Model, load_model
 from jobs.celery_app import make_app
-from jobs.database import open_database
+from jobs.database import check_database, open_database
 from jobs.messages import RUN_SHARD, Shard, queue_name
 from jobs.objects import ObjectStore
 from jobs.records import Worker
@@ -51,6 +51,7 @@ def run_process(settings: Settings, *, model: str, device: str, torch_device: st
     Raises:
         EngineError: the model cannot be loaded.
         ConfigurationError: the database's URL is not one.
+        ServiceUnavailable: the database does not answer.
     """
     loaded = _load(settings, model, torch_device)
     with ExitStack() as stack:
@@ -58,6 +59,7 @@ def run_process(settings: Settings, *, model: str, device: str, torch_device: st
             settings.database_url.get_secret_value(), pool_size=settings.worker_shards + 2
         )
         stack.callback(database.dispose)
+        check_database(database)
         store = JobStore(database, max_attempts=settings.max_attempts)
         worker = stack.enter_context(_registered(store, device, loaded))
         keeper = stack.enter_context(LeaseKeeper(store, worker.name, lease=settings.lease_seconds))

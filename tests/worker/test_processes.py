@@ -195,3 +195,21 @@ def test_a_bad_image_reaches_its_row_and_not_its_neighbour(
     job = eventually(lambda: (j := client.store.job(spoilt.job_id)).state == State.FAILED and j)
     assert job.error_code == "unreadable_image"
     assert job.attempts == 1
+
+
+def test_a_database_that_is_away_is_named_without_its_password_and_waited_for(
+    settings: Settings, tmp_path: Path
+):
+    url = "postgresql://edict:hidden-secret@127.0.0.1:1/edict"
+    environment = {**environment_of(settings), "EDICT_DATABASE_URL": url}
+    log = tmp_path / "worker.log"
+
+    with edict("worker", "--devices", "cpu", environment=environment, log=log) as worker:
+        eventually(lambda: "device.died" in log.read_text())
+
+        assert worker.is_running
+        text = log.read_text()
+    assert "does not answer" in text
+    assert "restart_in" in text
+    assert "hidden-secret" not in text
+    assert "Traceback" not in text
