@@ -4,7 +4,7 @@ import torch
 
 
 def make_deterministic() -> None:
-    """Make CUDA convolutions repeatable: no algorithm search, no nondeterministic kernels.
+    """Make CUDA convolutions repeatable: no search for algorithms, and only deterministic ones.
 
     Changes process-wide PyTorch settings, so it is called by ``load_model`` for CUDA devices only,
     never on import. CPU kernels are repeatable as they are, at a fixed thread count.

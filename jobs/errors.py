@@ -7,7 +7,6 @@ JobsError
 ├── NotFound                 no job, batch or object of that name
 │   └── ObjectNotFound       no object at that key
 ├── AccessDenied             the object store refuses these credentials
-├── InvalidTransition        the job's state does not allow that change
 ├── ProcessError             a child process did not start (see `jobs.processes`)
 └── LeaseLost                the claim's fencing token is no longer the row's
 """
@@ -61,12 +60,6 @@ class AccessDenied(JobsError):
     """The object store refuses these credentials."""
 
     code = "access_denied"
-
-
-class InvalidTransition(JobsError):
-    """The job's state does not allow that change (see `jobs.states.TRANSITIONS`)."""
-
-    code = "invalid_transition"
 
 
 class LeaseLost(JobsError):

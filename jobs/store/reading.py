@@ -11,7 +11,7 @@ from jobs.errors import NotFound
 from jobs.records import Batch, Job
 from jobs.results import Result
 from jobs.specs import parse_spec
-from jobs.states import LIVE, State
+from jobs.states import State
 from jobs.store.base import StorePart
 from jobs.tables import batch_jobs, batches, jobs
 
@@ -70,11 +70,6 @@ class Reading(StorePart):
         with self._reader.connect() as connection:
             found = {State(state): count for state, count in connection.execute(statement)}
         return {state: found.get(state, 0) for state in State}
-
-    def has_live_jobs(self, batch_id: UUID | None = None) -> bool:
-        """Whether anything may still happen."""
-        counts = self.counts(batch_id)
-        return any(counts[state] for state in LIVE)
 
 
 _JOB = [

@@ -180,11 +180,11 @@ class EmbeddedStack:
             raise ServerDidNotStart(str(error)) from None
 
     def _make_bucket(self) -> None:
+        from jobs.objects import ObjectStore
+
         client = self.seaweedfs.client()
         try:
-            existing = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
-            if BUCKET not in existing:
-                client.create_bucket(Bucket=BUCKET)
+            ObjectStore(client, BUCKET).ensure_bucket()
         finally:
             client.close()
 
