@@ -24,13 +24,14 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from edict_engine.conditioning import Conditioning
 from edict_engine.engine import Engine
 from edict_engine.fixed_point import LatentPair, quantise, to_float
 from edict_engine.group import Trajectory
 from edict_engine.guidance import ClassifierFree
 from edict_engine.model import Model, load_model
 from edict_engine.parameters import SamplerParameters
-from edict_engine.samplers.base import Direction
+from edict_engine.samplers.base import Generation, Inversion
 from edict_engine.samplers.edict import EDICT
 from edict_engine.schedule import Step
 
@@ -92,7 +93,9 @@ class Recipe:
     def _noise(self, latent: Tensor, step: Step, prompt: str) -> Tensor:
         timestep = torch.tensor([step.timestep])
         uncond, cond = (
-            self._model.denoise(latent[None], timestep, self._model.embed(text)[None])[0]
+            self._model.denoise(
+                latent[None], timestep, Conditioning.stack([self._model.embed(text)])
+            )[0]
             for text in ("", prompt)
         )
         return uncond + self._parameters.guidance * (cond - uncond)
@@ -121,7 +124,11 @@ class Batched:
         return row(name, seconds, [to_float(p.x) for p in back], [to_float(z) for z in starts])
 
     def _run(
-        self, engine: Engine, direction: Direction, pairs: list[LatentPair], prompt: str
+        self,
+        engine: Engine,
+        direction: Inversion | Generation,
+        pairs: list[LatentPair],
+        prompt: str,
     ) -> list[LatentPair]:
         embed, scale = self._model.embed, self._parameters.guidance
         guidance = ClassifierFree(embed(""), embed(prompt), scale)
@@ -144,10 +151,10 @@ def coefficients(step: Step) -> tuple[float, float]:
 
 def warm_up(model: Model, rows: int) -> None:
     """Pay for embedding the prompts and for the first call of a shape outside the clock."""
-    contexts = [model.embed(text) for text in (BASE, EDIT, "")]
+    contexts = Conditioning.stack([model.embed(text) for text in (BASE, EDIT, "")])
     latents = torch.zeros(rows, *model.latent_shape(model.default_size, model.default_size))
     timesteps = torch.zeros(rows, dtype=torch.int64)
-    model.denoise(latents, timesteps, contexts[0].expand(rows, -1, -1))
+    model.denoise(latents, timesteps, contexts.padded(rows))
 
 
 def row(name: str, seconds: float, back: list[Tensor], starts: list[Tensor]) -> Row:

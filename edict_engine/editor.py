@@ -159,7 +159,7 @@ class Editor:
         grid = self.model.schedule.grid(parameters.steps, parameters.strength)
         return get_sampler(parameters.sampler), grid
 
-    def _generation(self, inversion: Inversion, guidance: ClassifierFree) -> Trajectory:
+    def _generation(self, inversion: Inversion, guidance: ClassifierFree) -> Trajectory[LatentPair]:
         sampler, grid = self._sampler(inversion.parameters)
         pair = inversion.pair.to(self.model.device)
         coroutine = sampler.generate(pair, grid, inversion.parameters)
@@ -211,7 +211,7 @@ class _Errand:
         """Return what ``function`` returns on the device thread."""
         return self._wait(self.engine.run(function), None)
 
-    def run(self, trajectory: Trajectory, rung: int | None = None) -> tuple[LatentPair, int]:
+    def run(self, trajectory: Trajectory[T], rung: int | None = None) -> tuple[T, int]:
         """Return where ``trajectory`` ends and the rung that it ran at."""
         ticket = self.engine.submit(trajectory, priority=self.priority, rung=rung)
         return self._wait(ticket, self.on_progress), ticket.rung

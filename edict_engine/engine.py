@@ -10,11 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
-from torch import Tensor
 
 from edict_engine.errors import Cancelled, EngineClosed, ParameterError
-from edict_engine.fixed_point import LatentPair
-from edict_engine.group import Trajectory
+from edict_engine.group import Denoise, Trajectory
 from edict_engine.lanes import Lanes
 from edict_engine.ticket import Ticket
 
@@ -25,8 +23,9 @@ Job = Callable[[], None]
 class Denoiser(Protocol):
     """All that the engine needs of a model."""
 
-    def denoise(self, latents: Tensor, timesteps: Tensor, contexts: Tensor) -> Tensor:
-        """ε(latents (R, C, H, W), timesteps (R,), contexts (R, L, D)) → (R, C, H, W)."""
+    @property
+    def denoise(self) -> Denoise:
+        """The network; see ``group.Denoise``."""
 
 
 class Engine:
@@ -48,8 +47,8 @@ class Engine:
         self._thread.start()
 
     def submit(
-        self, trajectory: Trajectory, *, priority: int = 0, rung: int | None = None
-    ) -> Ticket[LatentPair]:
+        self, trajectory: Trajectory[T], *, priority: int = 0, rung: int | None = None
+    ) -> Ticket[T]:
         """Queue ``trajectory``; higher ``priority`` starts first, equal ones in order.
 
         With ``rung`` it runs in batches of exactly that many rows, as bit-exactness with stored
@@ -62,7 +61,7 @@ class Engine:
                 f"the trajectory needs {rows} rows and a batch has {limit}: give the engine a "
                 f"rung of at least {rows}"
             )
-        ticket: Ticket[LatentPair] = Ticket(trajectory.turns)
+        ticket: Ticket[T] = Ticket(trajectory.turns)
         self._post(lambda: self._lanes.add(trajectory, ticket, priority, rung), ticket)
         return ticket
 

@@ -111,9 +111,9 @@ class Diverged(EngineError):
 
     code = "diverged"
 
-    def __init__(self, step: int, timestep: int) -> None:
+    def __init__(self, step: int, timestep: float) -> None:
         super().__init__(
-            f"the latent left the finite range at step {step} (timestep {timestep}): lower the "
+            f"the latent left the finite range at step {step} (timestep {timestep:g}): lower the "
             "guidance or the strength, raise mix, or load the model in bfloat16 or float32"
         )
         self.step = step

@@ -13,30 +13,50 @@ lets an inversion reproduce bit for bit beside other work. Never resize a runnin
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from edict_engine.attention import RowControl
+from edict_engine.conditioning import Conditioning
 from edict_engine.errors import Cancelled, Diverged
-from edict_engine.fixed_point import LIMIT, LatentPair
+from edict_engine.fixed_point import LIMIT
 from edict_engine.guidance import Guidance
 from edict_engine.samplers import Coroutine, Query
 from edict_engine.ticket import Ticket
 
 LatentShape = tuple[int, int, int]
 
-#: ε(latents (R, C, H, W) float64, timesteps (R,) int64, contexts (R, L, D)) → (R, C, H, W).
-Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]
+T = TypeVar("T")
+
+
+class Denoise(Protocol):
+    """The network, on a batch of R rows."""
+
+    def __call__(
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        contexts: Conditioning,
+        controls: Sequence[RowControl] = (),
+        /,
+    ) -> Tensor:
+        """ε(latents (R, C, H, W) float64, timesteps (R,), contexts of R rows) → (R, C, H, W).
+
+        ``controls`` are few and name their rows; a row that none names must not depend on them.
+        """
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class Trajectory(Generic[T]):
     """One run of a sampler: its coroutine, its guidance, (C, H, W), and how many queries it asks.
 
     ``turns`` is only for progress.
     """
 
-    coroutine: Coroutine
+    coroutine: Coroutine[T]
     guidance: Guidance
     latent_shape: LatentShape
     turns: int
@@ -45,10 +65,10 @@ class Trajectory:
 class Lane:
     """A running trajectory and the query that it waits for an answer to."""
 
-    def __init__(self, trajectory: Trajectory, ticket: Ticket[LatentPair]) -> None:
+    def __init__(self, trajectory: Trajectory[Any], ticket: Ticket[Any]) -> None:
         self.rows = trajectory.guidance.rows
-        self.combine = trajectory.guidance.combine
-        self.contexts: Tensor
+        self.control = trajectory.guidance.control
+        self.contexts: Conditioning
         self.query: Query
         self._trajectory = trajectory
         self._coroutine = trajectory.coroutine
@@ -62,6 +82,10 @@ class Lane:
         """Send ``noise``, float64 (C, H, W), and run the coroutine to its next query or end."""
         self._ticket.advance()
         self._resume(lambda: self._coroutine.send(noise))
+
+    def combine(self, outputs: Tensor) -> Tensor:
+        """Turn the network's outputs for this lane's rows into the noise that it asked for."""
+        return self._trajectory.guidance.combine(outputs, self.query.timestep)
 
     def fail(self, error: Exception) -> None:
         """End the ticket with ``error``."""
@@ -97,12 +121,14 @@ class _Layout:
     """What belongs in each row of a group's batch, for as long as its lanes stay the same.
 
     ``owners``: the lane of each row, int64 (R,); padding repeats the first lane's first row.
-    ``contexts``: the text embedding of each row, (R, L, D). ``counts``: each lane's rows.
+    ``contexts``: what each row is told. ``counts``: each lane's rows. ``controls``: attention
+    control between rows.
     """
 
     owners: Tensor
-    contexts: Tensor
+    contexts: Conditioning
     counts: list[int]
+    controls: list[RowControl]
 
     @classmethod
     def of(cls, lanes: Sequence[Lane], rung: int) -> "_Layout":
@@ -110,10 +136,15 @@ class _Layout:
         counts = [lane.rows for lane in lanes]
         owners = [index for index, count in enumerate(counts) for _ in range(count)]
         owners += [0] * (rung - len(owners))
-        contexts = torch.cat([lane.contexts for lane in lanes])
-        padding = contexts[:1].expand(rung - len(contexts), -1, -1)
+        contexts = Conditioning.cat([lane.contexts for lane in lanes]).padded(rung)
+        starts = accumulate(counts, initial=0)
+        controls = [
+            lane.control.at(start)
+            for lane, start in zip(lanes, starts, strict=False)
+            if lane.control is not None
+        ]
         device = lanes[0].query.latent.device
-        return cls(torch.tensor(owners, device=device), torch.cat([contexts, padding]), counts)
+        return cls(torch.tensor(owners, device=device), contexts, counts, controls)
 
 
 class Group:
@@ -178,6 +209,7 @@ class Group:
             latents[layout.owners],
             timesteps.to(latents.device)[layout.owners],
             layout.contexts,
+            layout.controls,
         )
         chunks = torch.split(outputs[: self.busy_rows].to(torch.float64), layout.counts)
         noises = [lane.combine(chunk) for lane, chunk in zip(self.lanes, chunks, strict=True)]

@@ -7,10 +7,10 @@ soon as there is room, and the groups take turns.
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from edict_engine.errors import Cancelled
-from edict_engine.fixed_point import LatentPair
-from edict_engine.group import Denoise, Group, Lane, LatentShape, Trajectory
+from edict_engine.group import Denoise, Group, Lane, LatentShape, T, Trajectory
 from edict_engine.ticket import Ticket
 
 
@@ -19,8 +19,8 @@ class Waiting:
     """A trajectory before its first turn; sorts by priority, then by arrival."""
 
     rank: tuple[int, int]
-    trajectory: Trajectory = field(compare=False)
-    ticket: Ticket[LatentPair] = field(compare=False)
+    trajectory: Trajectory[Any] = field(compare=False)
+    ticket: Ticket[Any] = field(compare=False)
     pinned: int | None = field(compare=False)
 
     @property
@@ -49,7 +49,7 @@ class Lanes:
         return not (self._waiting or self._groups)
 
     def add(
-        self, trajectory: Trajectory, ticket: Ticket[LatentPair], priority: int, rung: int | None
+        self, trajectory: Trajectory[T], ticket: Ticket[T], priority: int, rung: int | None
     ) -> None:
         """Queue ``trajectory``: higher ``priority`` first, then by arrival; see ``Engine``."""
         self._arrivals += 1

@@ -5,6 +5,7 @@ and option names end here. ``Model`` is not locked; the engine calls it from one
 """
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from edict_engine import numerics
+from edict_engine.attention import RowControl
 from edict_engine.checkpoint import Checkpoint, find_checkpoint, read_json
+from edict_engine.conditioning import Conditioning
 from edict_engine.errors import ModelNotUsable, PromptTooLong
 from edict_engine.schedule import NoiseSchedule
 
@@ -110,7 +113,7 @@ class Model:
         return numerics.fingerprint(self.device, self.dtype, rung, latent_shape)
 
     @torch.inference_mode()
-    def _embed(self, prompt: str) -> Tensor:
+    def _embed(self, prompt: str) -> Conditioning:
         """Return the text encoder's last hidden state, (L, D) of the denoiser's dtype.
 
         Raises ``PromptTooLong``.
@@ -123,8 +126,7 @@ class Model:
             prompt, padding="max_length", max_length=self.max_tokens, return_tensors="pt"
         )
         hidden = self._networks.text_encoder(encoded.input_ids.to(self.device)).last_hidden_state
-        embedding: Tensor = hidden[0].to(self.dtype)
-        return embedding
+        return Conditioning(hidden[0].to(self.dtype))
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
@@ -151,13 +153,19 @@ class Model:
         return pixels
 
     @torch.inference_mode()
-    def denoise(self, latents: Tensor, timesteps: Tensor, contexts: Tensor) -> Tensor:
-        """Return ε(latents (R, C, h, w), timesteps (R,), contexts (R, L, D)), (R, C, h, w).
+    def denoise(
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        contexts: Conditioning,
+        controls: Sequence[RowControl] = (),  # noqa: ARG002
+    ) -> Tensor:
+        """Return ε(latents (R, C, h, w), timesteps (R,), contexts of R rows), (R, C, h, w).
 
         Latents of any float dtype; the result has the denoiser's.
         """
         sample = latents.to(self.dtype, memory_format=numerics.memory_format(self.device))
-        noise: Tensor = self._networks.unet(sample, timesteps, contexts).sample
+        noise: Tensor = self._networks.unet(sample, timesteps, contexts.hidden).sample
         return noise
 
 

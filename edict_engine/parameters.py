@@ -1,6 +1,7 @@
 """The sampler's parameters and their domains. No torch here: checking them is cheap."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -22,6 +23,10 @@ class SamplerParameters:
     noise), ``guidance`` the classifier-free guidance scale (1 = none), ``mix`` the paper's p
     (1 = no mixing; samplers without mixing ignore it).
 
+    ``guidance_rescale`` is φ of ``guidance.ClassifierFree`` (0 = off). ``guidance_interval`` is the
+    part of the noise levels at which there is guidance, as shares of the training timesteps:
+    (0, 1) is everywhere, (0.2, 0.8) leaves out the cleanest and the noisiest fifth.
+
     Raises ``ParameterError``, before any work, for a value outside its domain.
     """
 
@@ -30,12 +35,18 @@ class SamplerParameters:
     strength: float = 0.8
     guidance: float = 3.0
     mix: float = 0.93
+    guidance_rescale: float = 0.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
         check_strength(self.strength)
         check_guidance(self.guidance)
         check_mix(self.mix)
+        check_guidance_rescale(self.guidance_rescale)
+        check_guidance_interval(self.guidance_interval)
+        # Read back from a file it is a list.
+        object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
 
     @property
     def mix_ratio(self) -> Fraction:
@@ -67,6 +78,23 @@ def check_mix(mix: float) -> None:
         raise ParameterError(f"mix is {mix!r}: give a number from {MIN_MIX} to 1")
     if round(mix, 4) != mix:
         raise ParameterError(f"mix is {mix!r}: give at most four decimals, say {round(mix, 4)!r}")
+
+
+def check_guidance_rescale(rescale: float) -> None:
+    """Raise ``ParameterError`` unless ``rescale`` lies in [0, 1]."""
+    if not (_is_number(rescale) and 0 <= rescale <= 1):
+        raise ParameterError(f"guidance_rescale is {rescale!r}: give a number from 0 to 1")
+
+
+def check_guidance_interval(interval: Sequence[float]) -> None:
+    """Raise ``ParameterError`` unless ``interval`` is two numbers in [0, 1], in order."""
+    if len(interval) == 2 and all(_is_number(bound) for bound in interval):
+        low, high = interval
+        if 0 <= low < high <= 1:
+            return
+    raise ParameterError(
+        f"guidance_interval is {interval!r}: give two numbers from 0 to 1, the smaller one first"
+    )
 
 
 def _is_number(value: object) -> bool:

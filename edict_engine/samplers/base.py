@@ -11,6 +11,7 @@ need by the same expression.
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
@@ -28,12 +29,35 @@ class Query:
     """
 
     latent: Tensor
-    timestep: int
+    timestep: float
     position: int
 
 
-Coroutine = Generator[Query, Tensor, LatentPair]
-Direction = Callable[[LatentPair, Sequence[Step], SamplerParameters], Coroutine]
+T = TypeVar("T")
+Coroutine = Generator[Query, Tensor, T]
+Inversion = Callable[[LatentPair, Sequence[Step], SamplerParameters], Coroutine[LatentPair]]
+
+#: Called after each step of a generation with the step's position; what it returns goes on.
+AfterStep = Callable[[int, LatentPair], LatentPair]
+
+
+def keep(_: int, pair: LatentPair) -> LatentPair:
+    """Go on with the pair as it is."""
+    return pair
+
+
+class Generation(Protocol):
+    """From noise to image."""
+
+    def __call__(
+        self,
+        pair: LatentPair,
+        grid: Sequence[Step],
+        parameters: SamplerParameters,
+        after_step: AfterStep = keep,
+        /,
+    ) -> Coroutine[LatentPair]:
+        """Take ``pair`` down ``grid``."""
 
 
 @dataclass(frozen=True)
@@ -48,5 +72,5 @@ class Sampler:
     name: str
     calls_per_step: int
     exact: bool
-    invert: Direction
-    generate: Direction
+    invert: Inversion
+    generate: Generation

@@ -15,20 +15,23 @@ from collections.abc import Sequence
 
 from edict_engine.fixed_point import LatentPair, quantise, to_float
 from edict_engine.parameters import SamplerParameters
-from edict_engine.samplers.base import Coroutine, Query, Sampler
+from edict_engine.samplers.base import AfterStep, Coroutine, Query, Sampler, keep
 from edict_engine.schedule import Step
 
 
-def generate(pair: LatentPair, grid: Sequence[Step], _: SamplerParameters) -> Coroutine:
+def generate(
+    pair: LatentPair, grid: Sequence[Step], _: SamplerParameters, after_step: AfterStep = keep
+) -> Coroutine[LatentPair]:
     """From noise to image."""
     z = pair.x
     for step in grid:
         noise = yield Query(step.scale_from * to_float(z), step.timestep, step.position)
         z = z + quantise(step.delta * noise)
+        z = after_step(step.position, LatentPair(z, z)).x
     return LatentPair(z, z)
 
 
-def invert(pair: LatentPair, grid: Sequence[Step], _: SamplerParameters) -> Coroutine:
+def invert(pair: LatentPair, grid: Sequence[Step], _: SamplerParameters) -> Coroutine[LatentPair]:
     """From image to (nearly) noise."""
     z = pair.x
     for step in reversed(grid):

@@ -22,23 +22,30 @@ from torch import Tensor
 
 from edict_engine.fixed_point import LatentPair, mix, quantise, to_float, unmix
 from edict_engine.parameters import SamplerParameters
-from edict_engine.samplers.base import Coroutine, Query, Sampler
+from edict_engine.samplers.base import AfterStep, Coroutine, Query, Sampler, keep
 from edict_engine.schedule import Step
 
 Member = Literal["x", "y"]
 
 
-def generate(pair: LatentPair, grid: Sequence[Step], parameters: SamplerParameters) -> Coroutine:
+def generate(
+    pair: LatentPair,
+    grid: Sequence[Step],
+    parameters: SamplerParameters,
+    after_step: AfterStep = keep,
+) -> Coroutine[LatentPair]:
     """Equation 14: from noise to image."""
     for step in grid:
         first, second = _order(step)
         pair = yield from _move(pair, first, step, step.scale_from, sign=1)
         pair = yield from _move(pair, second, step, step.scale_to, sign=1)
-        pair = mix(pair, parameters.mix_ratio)
+        pair = after_step(step.position, mix(pair, parameters.mix_ratio))
     return pair
 
 
-def invert(pair: LatentPair, grid: Sequence[Step], parameters: SamplerParameters) -> Coroutine:
+def invert(
+    pair: LatentPair, grid: Sequence[Step], parameters: SamplerParameters
+) -> Coroutine[LatentPair]:
     """Equation 15: from image to noise, line by line the reverse of ``generate``."""
     for step in reversed(grid):
         pair = unmix(pair, parameters.mix_ratio)

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +11,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from edict_engine.attention import RowControl
+from edict_engine.conditioning import Conditioning
 from edict_engine.fixed_point import LatentPair, quantise
 from edict_engine.group import Trajectory
 from edict_engine.guidance import ClassifierFree
@@ -68,7 +70,9 @@ def start_pair(seed: int = 0, shape: tuple[int, int, int] = (4, 8, 8)) -> Latent
     return LatentPair(z, z)
 
 
-def drive(coroutine: Coroutine, network: Callable[[Tensor, int], Tensor]) -> LatentPair:
+def drive(
+    coroutine: Coroutine[LatentPair], network: Callable[[Tensor, float], Tensor]
+) -> LatentPair:
     """Run a sampler with ``network(latent, timestep) -> noise`` in place of the engine."""
     try:
         query = next(coroutine)
@@ -79,7 +83,7 @@ def drive(coroutine: Coroutine, network: Callable[[Tensor, int], Tensor]) -> Lat
         return pair
 
 
-def fake_noise(latent: Tensor, timestep: int) -> Tensor:
+def fake_noise(latent: Tensor, timestep: float) -> Tensor:
     """A smooth, nonlinear, deterministic stand-in for a network; float64 in and out."""
     return torch.tanh(latent.roll(1, -1) + 0.3 * latent) + 0.001 * timestep
 
@@ -93,15 +97,21 @@ class FakeModel:
     def __init__(self) -> None:
         self.calls: list[tuple[torch.Size, list[int]]] = []
 
-    def denoise(self, latents: Tensor, timesteps: Tensor, contexts: Tensor) -> Tensor:
+    def denoise(
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        contexts: Conditioning,
+        controls: Sequence[RowControl] = (),
+    ) -> Tensor:
         self.calls.append((latents.shape, timesteps.tolist()))
-        rows = zip(latents, timesteps.tolist(), contexts, strict=True)
+        rows = zip(latents, timesteps.tolist(), contexts.hidden, strict=True)
         return torch.stack([fake_noise(row, t) + 0.1 * context[0, 0] for row, t, context in rows])
 
 
 def fake_guidance(scale: float = 3.0, value: float = 1.0) -> ClassifierFree:
     cond = torch.full((2, 3), value, dtype=torch.float64)
-    return ClassifierFree(torch.zeros_like(cond), cond, scale)
+    return ClassifierFree(Conditioning(torch.zeros_like(cond)), Conditioning(cond), scale)
 
 
 def trajectory(
@@ -110,7 +120,7 @@ def trajectory(
     *,
     direction: str = "invert",
     guidance: ClassifierFree | None = None,
-) -> Trajectory:
+) -> Trajectory[LatentPair]:
     """A trajectory of the named sampler; by default over the fake network's contexts."""
     pair = pair or start_pair()
     sampler = get_sampler(parameters.sampler)

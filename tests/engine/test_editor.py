@@ -57,7 +57,7 @@ def inversion(editor: Editor, photo: Image.Image) -> Inversion:
 def test_the_shipped_model_loads_like_any_other(demo: Model) -> None:
     assert (demo.name, demo.default_size, demo.pixel_factor) == ("demo", 64, 16)
     assert len(demo.revision) == 64
-    words = torch.stack([demo.embed(prompt) for prompt in ("red tomatoes", "green apples")])
+    words = torch.stack([demo.embed(prompt).hidden for prompt in ("red tomatoes", "green apples")])
     assert words.shape == (2, 77, 128)
     assert not torch.equal(words[0], words[1])
 

@@ -2,12 +2,15 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from edict_engine.attention import RowControl
+from edict_engine.conditioning import Conditioning
 from edict_engine.engine import Engine
 from edict_engine.errors import Cancelled, EngineClosed, ParameterError
 from edict_engine.lanes import Lanes
@@ -28,10 +31,16 @@ class GatedModel(FakeModel):
         self.gate = threading.Semaphore(0)
         self.entered = threading.Semaphore(0)
 
-    def denoise(self, latents: Tensor, timesteps: Tensor, contexts: Tensor) -> Tensor:
+    def denoise(
+        self,
+        latents: Tensor,
+        timesteps: Tensor,
+        contexts: Conditioning,
+        controls: Sequence[RowControl] = (),
+    ) -> Tensor:
         self.entered.release()
         assert self.gate.acquire(timeout=30)
-        return super().denoise(latents, timesteps, contexts)
+        return super().denoise(latents, timesteps, contexts, controls)
 
 
 def test_submissions_from_many_threads_all_come_back_exact() -> None:

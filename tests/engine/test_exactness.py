@@ -25,7 +25,7 @@ def work(
     pair: LatentPair,
     prompt: str = "a dog",
     direction: str = "invert",
-) -> Trajectory:
+) -> Trajectory[LatentPair]:
     guidance = ClassifierFree(model.embed(""), model.embed(prompt), parameters.guidance)
     return trajectory(parameters, pair, direction=direction, guidance=guidance)
 
@@ -82,7 +82,7 @@ def test_an_inverted_latent_is_the_same_bits_alone_or_in_company_at_any_position
     model = tiny_model(dtype)
     parameters = SamplerParameters(steps=4, strength=1.0, guidance=3.0)
 
-    def subject() -> Trajectory:
+    def subject() -> Trajectory[LatentPair]:
         return work(model, parameters, start_pair(7))
 
     # Given what it becomes alone, in a batch of eight rows

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from edict_engine.conditioning import Conditioning
 from edict_engine.errors import Cancelled, Diverged, EngineError
 from edict_engine.fixed_point import LatentPair
 from edict_engine.group import Denoise, Trajectory
@@ -27,7 +28,7 @@ class Bench:
         self.lanes = Lanes(denoise or self.model.denoise, rungs)
 
     def add(
-        self, work: Trajectory | None = None, priority: int = 0, rung: int | None = None
+        self, work: Trajectory[LatentPair] | None = None, priority: int = 0, rung: int | None = None
     ) -> Ticket[LatentPair]:
         work = work or trajectory(TWO_STEPS)
         ticket: Ticket[LatentPair] = Ticket(work.turns)
@@ -206,7 +207,7 @@ def test_guidance_that_cannot_be_laid_out_fails_only_its_own_ticket() -> None:
     good, bad = bench.add(), bench.add(trajectory(TWO_STEPS, guidance=broken))
     bench.finish()
     assert good.result().shape == (4, 8, 8)
-    with pytest.raises(TypeError):
+    with pytest.raises(AttributeError):
         bad.result()
 
 
@@ -229,9 +230,11 @@ def test_an_error_in_one_sampler_fails_only_its_own_ticket() -> None:
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), 5000.0])
 def test_noise_out_of_range_fails_its_lane_with_step_and_timestep(poison: float) -> None:
     # Given a network that poisons rows of value 7 from timestep 250 on
-    def poisoned(latents: Tensor, timesteps: Tensor, contexts: Tensor) -> Tensor:
+    def poisoned(
+        latents: Tensor, timesteps: Tensor, contexts: Conditioning, controls: object = ()
+    ) -> Tensor:
         noise = FakeModel().denoise(latents, timesteps, contexts)
-        sick = (contexts[:, 0, 0] == 7) & (timesteps >= 250)
+        sick = (contexts.hidden[:, 0, 0] == 7) & (timesteps >= 250)
         noise[sick, 0, 0, 0] = poison
         return noise
 
@@ -258,7 +261,9 @@ def test_a_latent_out_of_range_fails_even_where_the_noise_is_fine() -> None:
 
 
 def test_a_failed_network_call_fails_all_in_the_call_and_nothing_else() -> None:
-    def failing(latents: Tensor, timesteps: Tensor, contexts: Tensor) -> Tensor:
+    def failing(
+        latents: Tensor, timesteps: Tensor, contexts: Conditioning, controls: object = ()
+    ) -> Tensor:
         if latents.shape[-1] == 16:
             raise RuntimeError("out of memory")
         return FakeModel().denoise(latents, timesteps, contexts)
@@ -294,7 +299,7 @@ def test_integers_stay_exact_through_the_loop() -> None:
     assert back.result().equal(start)
 
 
-def guided_noise(latent: Tensor, timestep: int) -> Tensor:
+def guided_noise(latent: Tensor, timestep: float) -> Tensor:
     """What the fake network's two rows come to, bit for bit."""
     uncond, cond = fake_noise(latent, timestep), fake_noise(latent, timestep) + 0.1
     return uncond + 3.0 * (cond - uncond)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from edict_engine.conditioning import Conditioning
 from edict_engine.errors import ModelNotFound, ModelNotUsable, PromptTooLong
 from edict_engine.fixed_point import quantise, to_float
 from edict_engine.model import Model, load_model
@@ -41,7 +42,7 @@ def test_any_multiple_of_the_pixel_factor_goes_through_every_network(model: Mode
     pixels = torch.zeros(3, model.pixel_factor, 3 * model.pixel_factor)
     latent = model.encode(pixels)
     assert (latent.shape, latent.dtype) == (model.latent_shape(16, 48), torch.float64)
-    context = model.embed("a dog")[None]
+    context = Conditioning.stack([model.embed("a dog")])
     noise = model.denoise(latent[None], torch.tensor([500]), context)
     assert noise.shape == (1, *latent.shape)
     assert (model.decode(latent).shape, model.decode(latent).dtype) == ((3, 16, 48), torch.float32)
@@ -68,14 +69,14 @@ def test_a_latent_that_went_through_integers_decodes_to_the_same_bits(
 
 def test_a_row_of_a_batch_may_have_its_own_timestep(model: Model) -> None:
     latents = torch.randn(1, 4, 8, 8).expand(2, -1, -1, -1)
-    contexts = model.embed("a dog").expand(2, -1, -1)
+    contexts = Conditioning.stack([model.embed("a dog")]).padded(2)
     early, late = model.denoise(latents, torch.tensor([900, 10]), contexts)
     assert not torch.equal(early, late)
 
 
 def test_embeddings_are_cached_by_prompt(model: Model) -> None:
     assert model.embed("a red car") is model.embed("a red car")
-    assert not torch.equal(model.embed("a red car"), model.embed("a blue car"))
+    assert not torch.equal(model.embed("a red car").hidden, model.embed("a blue car").hidden)
 
 
 def test_a_prompt_that_exactly_fits_is_taken_and_one_token_more_is_not(model: Model) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from edict_engine.conditioning import Conditioning
 from edict_engine.engine import Engine
 from edict_engine.fixed_point import LatentPair, quantise, to_float
 from edict_engine.group import Trajectory
@@ -71,7 +72,7 @@ def test_no_case_of_the_authors_is_left_out(vectors: Vectors) -> None:
 def test_prompts_become_the_authors_text_embeddings(vectors: Vectors) -> None:
     model = tiny_model(torch.float64)
     prompts = ["a photo of a dog", "a golden retriever sleeping on the grass"]
-    ours = torch.stack([model.embed(prompt) for prompt in prompts])
+    ours = torch.stack([model.embed(prompt).hidden for prompt in prompts])
     assert (ours - vectors["component.text_embedding"]).abs().max().item() < 1e-5
 
 
@@ -79,7 +80,8 @@ def test_the_network_answers_as_it_did_for_the_authors(vectors: Vectors) -> None
     model = tiny_model(torch.float64)
     latents = vectors["component.latent"]
     timesteps = vectors["component.timestep"].expand(2)
-    noise = model.denoise(latents, timesteps, vectors["component.text_embedding"])
+    contexts = Conditioning(vectors["component.text_embedding"])
+    noise = model.denoise(latents, timesteps, contexts)
     assert (noise - vectors["component.unet_output"]).abs().max().item() < 1e-5
 
 
