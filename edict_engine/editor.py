@@ -4,33 +4,47 @@ Every method blocks its thread and may be called from any number of threads at o
 work of all of them meets in the engine's batches.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from PIL import Image
 from torch import Tensor
 
 from edict_engine.engine import Engine
+from edict_engine.errand import Errand, OnProgress, ShouldStop
 from edict_engine.errors import ModelMismatch, ParameterError
 from edict_engine.fixed_point import LatentPair, quantise, to_float
 from edict_engine.group import Trajectory
 from edict_engine.guidance import ClassifierFree
 from edict_engine.images import to_image, to_pixels
 from edict_engine.latent_file import Inversion
+from edict_engine.masked import (
+    Contrast,
+    Recorder,
+    contrasted,
+    find_mask,
+    latent_mask,
+    mask_image,
+    paste,
+)
 from edict_engine.metrics import psnr
 from edict_engine.model import Model
 from edict_engine.parameters import SamplerParameters, check_guidance
-from edict_engine.samplers import Sampler, get_sampler
+from edict_engine.samplers import AfterStep, Sampler, get_sampler, keep
 from edict_engine.schedule import Step
-from edict_engine.ticket import Ticket
 
-T = TypeVar("T")
-OnProgress = Callable[[int, int], None]
-ShouldStop = Callable[[], bool]
 
-#: Seconds between two looks at a ticket while there is someone to tell or to ask.
-POLL_INTERVAL = 0.5
+@dataclass(frozen=True)
+class Edited:
+    """An edited image; ``mask`` is what could change (white), at the image's size, or None.
+
+    ``pair`` is the edit's latent pair, on the CPU. Outside of a mask it is the integers of the
+    image's own latent.
+    """
+
+    image: Image.Image
+    mask: Image.Image | None
+    pair: LatentPair
 
 
 @dataclass(frozen=True)
@@ -57,8 +71,8 @@ class Editor:
 
     Options that the methods share: higher ``priority`` starts first; ``on_progress`` is told of
     turns done and their total, ``should_stop`` is asked whether to give up. Both are called on the
-    waiting thread, about every ``POLL_INTERVAL`` seconds. All methods raise ``ParameterError``,
-    ``PromptTooLong``, ``Diverged``, ``Cancelled`` and ``EngineClosed``.
+    waiting thread, about every ``errand.POLL_INTERVAL`` seconds. All methods raise
+    ``ParameterError``, ``PromptTooLong``, ``Diverged``, ``Cancelled`` and ``EngineClosed``.
     """
 
     def __init__(self, model: Model, engine: Engine) -> None:
@@ -79,14 +93,14 @@ class Editor:
 
         Its sides must be multiples of ``model.pixel_factor`` (``ParameterError``).
         """
-        errand = _Errand(self.engine, priority, on_progress, should_stop)
+        errand = Errand(self.engine, priority, on_progress, should_stop)
         sampler, grid = self._sampler(parameters)
         pixels = self._pixels(image)
-        guidance = errand.call(lambda: self._guidance(prompt, parameters.guidance))
+        guidance = errand.call(lambda: self._guidance(prompt, parameters))
         start = errand.call(lambda: self._encode(pixels))
         pair = LatentPair(start, start)
         coroutine = sampler.invert(pair, grid, parameters)
-        turns = len(grid) * sampler.calls_per_step
+        turns = self._turns(parameters)
         pair, rung = errand.run(Trajectory(coroutine, guidance, pair.shape, turns))
         return Inversion(
             image=start.cpu(),
@@ -107,22 +121,57 @@ class Editor:
         *,
         guidance: float | None = None,
         negative_prompt: str = "",
+        attention_control: bool = False,
+        mask: Image.Image | Literal["auto"] | None = None,
         priority: int = 0,
         on_progress: OnProgress | None = None,
         should_stop: ShouldStop | None = None,
-    ) -> Image.Image:
+    ) -> Edited:
         """Generate from ``inversion`` under another ``prompt``.
 
         ``guidance`` replaces the inversion's own scale; ``negative_prompt`` is what guidance leads
-        away from. Raises ``ModelMismatch`` if another model made the inversion.
+        away from. ``attention_control`` is Prompt-to-Prompt (see ``attention``). ``mask`` is an
+        image of the size that was inverted, white where something may change, or "auto" to find
+        that from the prompts (see ``masked``). Raises ``ModelMismatch`` if another model made the
+        inversion.
         """
-        errand = _Errand(self.engine, priority, on_progress, should_stop)
+        errand = Errand(self.engine, priority, on_progress, should_stop)
         scale = inversion.parameters.guidance if guidance is None else guidance
         check_guidance(scale)
         self._check_model(inversion)
-        towards = errand.call(lambda: self._guidance(prompt, scale, negative_prompt))
-        pair, _ = errand.run(self._generation(inversion, towards))
-        return to_image(errand.call(lambda: self._decode(pair.x)))
+        size = self._size(inversion)
+        inside = None
+        if isinstance(mask, Image.Image):
+            inside = latent_mask(mask, size, inversion.pair.shape)
+        towards = replace(inversion.parameters, guidance=scale)
+        base = inversion.prompt if attention_control else None
+        guide = errand.call(lambda: self._guidance(prompt, towards, negative_prompt, base))
+        if mask is None:
+            pair = errand.run(self._generation(inversion, guide))[0]
+        else:
+            inside, states = self._states_and_mask(errand, inversion, prompt, inside)
+            kept = paste(inside, states, inversion.image.to(self.model.device))
+            pair = errand.run(self._generation(inversion, guide, kept))[0]
+        picture = to_image(errand.call(lambda: self._decode(pair.x)))
+        shown = None if inside is None else mask_image(inside, size)
+        return Edited(picture, shown, pair.to("cpu"))
+
+    def _states_and_mask(
+        self, errand: Errand, inversion: Inversion, prompt: str, inside: Tensor | None
+    ) -> tuple[Tensor, list[LatentPair]]:
+        """Generate the image itself, and find the mask if none is given; bool (h, w)."""
+        parameters, rung = inversion.parameters, inversion.rung
+        recorder, (_, grid) = Recorder(), self._sampler(parameters)
+        looks = len(contrasted(grid)) if inside is None else 0
+        errand.expect(2 * self._turns(parameters) + looks)
+        own = errand.call(lambda: self._guidance(inversion.prompt, parameters))
+        errand.run(self._generation(inversion, own, recorder), rung)
+        if inside is not None:
+            return inside.to(self.model.device), recorder.states
+        contrast = errand.call(lambda: self._contrast(inversion.prompt, prompt))
+        search = Trajectory(find_mask(recorder.states, grid), contrast, inversion.pair.shape, looks)
+        found = errand.run(search, rung if contrast.rows <= rung else None)[0]
+        return found, recorder.states
 
     def reconstruct(
         self,
@@ -138,10 +187,9 @@ class Editor:
         ``image`` is the source, for the PSNR. Raises ``ModelMismatch`` if another model made the
         inversion.
         """
-        errand = _Errand(self.engine, priority, on_progress, should_stop)
+        errand = Errand(self.engine, priority, on_progress, should_stop)
         self._check_model(inversion)
-        scale = inversion.parameters.guidance
-        guidance = errand.call(lambda: self._guidance(inversion.prompt, scale))
+        guidance = errand.call(lambda: self._guidance(inversion.prompt, inversion.parameters))
         pair, _ = errand.run(self._generation(inversion, guidance), inversion.rung)
         pair = pair.to("cpu")
         pixels = errand.call(lambda: self._decode(pair.x))
@@ -159,11 +207,17 @@ class Editor:
         grid = self.model.schedule.grid(parameters.steps, parameters.strength)
         return get_sampler(parameters.sampler), grid
 
-    def _generation(self, inversion: Inversion, guidance: ClassifierFree) -> Trajectory[LatentPair]:
+    def _generation(
+        self, inversion: Inversion, guidance: ClassifierFree, after_step: AfterStep = keep
+    ) -> Trajectory[LatentPair]:
         sampler, grid = self._sampler(inversion.parameters)
         pair = inversion.pair.to(self.model.device)
-        coroutine = sampler.generate(pair, grid, inversion.parameters)
-        return Trajectory(coroutine, guidance, pair.shape, len(grid) * sampler.calls_per_step)
+        coroutine = sampler.generate(pair, grid, inversion.parameters, after_step)
+        return Trajectory(coroutine, guidance, pair.shape, self._turns(inversion.parameters))
+
+    def _turns(self, parameters: SamplerParameters) -> int:
+        sampler, grid = self._sampler(parameters)
+        return len(grid) * sampler.calls_per_step
 
     def _pixels(self, image: Image.Image) -> Tensor:
         factor = self.model.pixel_factor
@@ -184,9 +238,33 @@ class Editor:
 
     # Device work, called on the engine's thread.
 
-    def _guidance(self, prompt: str, scale: float, negative_prompt: str = "") -> ClassifierFree:
-        embed = self.model.embed
-        return ClassifierFree(embed(negative_prompt), embed(prompt), scale)
+    def _guidance(
+        self,
+        prompt: str,
+        parameters: SamplerParameters,
+        negative_prompt: str = "",
+        base: str | None = None,
+    ) -> ClassifierFree:
+        """Guide to ``prompt``; with ``base`` by the attention maps of that prompt."""
+        embed, train = self.model.embed, self.model.schedule.train_timesteps
+        low, high = parameters.guidance_interval
+        return ClassifierFree(
+            embed(negative_prompt),
+            embed(prompt if base is None else base),
+            parameters.guidance,
+            parameters.guidance_rescale,
+            (low * train, high * train),
+            edit=None if base is None else embed(prompt),
+            attention=None if base is None else self.model.attention_control(base, prompt),
+        )
+
+    def _contrast(self, base: str, prompt: str) -> Contrast:
+        return Contrast(self.model.embed(base), self.model.embed(prompt))
+
+    def _size(self, inversion: Inversion) -> tuple[int, int]:
+        """Width and height of the image in pixels."""
+        _, height, width = inversion.pair.shape
+        return width * self.model.vae_factor, height * self.model.vae_factor
 
     def _encode(self, pixels: Tensor) -> Tensor:
         return quantise(self.model.encode(pixels) / self.model.schedule.image_scale)
@@ -196,36 +274,6 @@ class Editor:
 
     def _largest_difference(self, z: Tensor, other: Tensor) -> float:
         return self.model.schedule.image_scale * to_float((z - other).abs().max()).item()
-
-
-@dataclass(frozen=True)
-class _Errand:
-    """One caller's work at the engine, and how that caller waits for it."""
-
-    engine: Engine
-    priority: int
-    on_progress: OnProgress | None
-    should_stop: ShouldStop | None
-
-    def call(self, function: Callable[[], T]) -> T:
-        """Return what ``function`` returns on the device thread."""
-        return self._wait(self.engine.run(function), None)
-
-    def run(self, trajectory: Trajectory[T], rung: int | None = None) -> tuple[T, int]:
-        """Return where ``trajectory`` ends and the rung that it ran at."""
-        ticket = self.engine.submit(trajectory, priority=self.priority, rung=rung)
-        return self._wait(ticket, self.on_progress), ticket.rung
-
-    def _wait(self, ticket: Ticket[T], on_progress: OnProgress | None) -> T:
-        interval = POLL_INTERVAL if on_progress or self.should_stop else None
-        while not ticket.wait(interval):
-            if on_progress:
-                on_progress(*ticket.progress)
-            if self.should_stop and self.should_stop():
-                ticket.cancel()
-        if on_progress:
-            on_progress(*ticket.progress)
-        return ticket.result()
 
 
 def _psnr(source: Image.Image | None, pixels: Tensor) -> float | None:

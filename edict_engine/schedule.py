@@ -79,6 +79,11 @@ class NoiseSchedule:
         """a_t of an image's latent: the level below timestep 0 is that of timestep 0 itself."""
         return math.sqrt(self.alphas_cumprod[0])
 
+    @property
+    def train_timesteps(self) -> int:
+        """How many timesteps the model was trained with."""
+        return len(self.alphas_cumprod)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over the values as text that reads back to the same float64."""
@@ -95,7 +100,7 @@ class NoiseSchedule:
         """
         check_steps(steps)
         check_strength(strength)
-        train = len(self.alphas_cumprod)
+        train = self.train_timesteps
         if steps > train:
             raise ParameterError(f"steps is {steps}: the model was trained with {train} timesteps")
         # 0.29 * 100 is 28.999999999999996: a product that close to an integer means the integer.

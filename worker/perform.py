@@ -49,7 +49,7 @@ class Performer:
                 negative_prompt=spec.negative_prompt,
                 on_progress=watcher.progress,
                 should_stop=watcher.should_stop,
-            )
+            ).image
         uploaded = self._upload(claim, image, clock)
         figure = psnr(to_pixels(noise.image), to_pixels(image))
         return self._result(noise, clock, image=uploaded, psnr=figure)

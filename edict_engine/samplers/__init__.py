@@ -1,7 +1,7 @@
 """The samplers, by name. To add one, write a module like ``edict`` and list it here."""
 
 from edict_engine.errors import ParameterError
-from edict_engine.samplers.base import AfterStep, Coroutine, Query, Sampler
+from edict_engine.samplers.base import AfterStep, Coroutine, Query, Sampler, keep
 from edict_engine.samplers.ddim import DDIM
 from edict_engine.samplers.edict import EDICT
 
@@ -16,4 +16,4 @@ def get_sampler(name: str) -> Sampler:
         raise ParameterError(f"sampler is {name!r}: choose one of {sorted(SAMPLERS)}") from None
 
 
-__all__ = ["SAMPLERS", "AfterStep", "Coroutine", "Query", "Sampler", "get_sampler"]
+__all__ = ["SAMPLERS", "AfterStep", "Coroutine", "Query", "Sampler", "get_sampler", "keep"]

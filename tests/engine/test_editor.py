@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from edict_engine import editor as editor_module
+from edict_engine import errand
 from edict_engine.editor import Editor
 from edict_engine.engine import Engine
 from edict_engine.errors import (
@@ -87,10 +87,10 @@ def test_an_edit_follows_its_prompt_guidance_and_negative_prompt(
     editor: Editor, inversion: Inversion
 ) -> None:
     images = [
-        editor.edit(inversion, inversion.prompt),
-        editor.edit(inversion, "a pencil sketch of red tomatoes"),
-        editor.edit(inversion, "a pencil sketch of red tomatoes", guidance=7.0),
-        editor.edit(inversion, "a pencil sketch of red tomatoes", negative_prompt="yellow"),
+        editor.edit(inversion, inversion.prompt).image,
+        editor.edit(inversion, "a pencil sketch of red tomatoes").image,
+        editor.edit(inversion, "a pencil sketch of red tomatoes", guidance=7.0).image,
+        editor.edit(inversion, "a pencil sketch of red tomatoes", negative_prompt="yellow").image,
     ]
     assert len({image.tobytes() for image in images}) == 4
     colourful = [np.asarray(image.convert("HSV"))[..., 1].mean() for image in images]
@@ -100,7 +100,7 @@ def test_an_edit_follows_its_prompt_guidance_and_negative_prompt(
 def test_an_edit_to_the_same_prompt_is_the_reconstruction(
     editor: Editor, inversion: Inversion
 ) -> None:
-    same = editor.edit(inversion, inversion.prompt)
+    same = editor.edit(inversion, inversion.prompt).image
     assert same.tobytes() == editor.reconstruct(inversion).image.tobytes()
 
 
@@ -141,7 +141,7 @@ def test_progress_reaches_the_total(editor: Editor, photo: Image.Image) -> None:
 def test_a_caller_can_stop_the_work(
     editor: Editor, photo: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(editor_module, "POLL_INTERVAL", 0.01)
+    monkeypatch.setattr(errand, "POLL_INTERVAL", 0.01)
     with pytest.raises(Cancelled):
         editor.invert(photo, "a photo", SamplerParameters(steps=1000), should_stop=lambda: True)
 

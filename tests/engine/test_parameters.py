@@ -27,6 +27,13 @@ from edict_engine.parameters import SamplerParameters
         ("mix", 1.1),
         ("mix", float("nan")),
         ("mix", 0.93001),
+        ("guidance_rescale", -0.1),
+        ("guidance_rescale", 1.1),
+        ("guidance_interval", (0.5, 0.5)),
+        ("guidance_interval", (-0.1, 1)),
+        ("guidance_interval", (0, 1.1)),
+        ("guidance_interval", (0, float("nan"))),
+        ("guidance_interval", (0, 0.5, 1)),
     ],
 )
 def test_a_value_outside_its_domain_is_refused_by_name_and_value(name: str, value: Any) -> None:

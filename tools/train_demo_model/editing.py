@@ -73,7 +73,7 @@ class EngineEditing:
         """See `Editing`; one inversion serves all edits of a picture."""
         image = Image.fromarray(request.pixels)
         inversion = self._editor.invert(image, request.base, self._parameters("edict"))
-        edits = (self._editor.edit(inversion, target) for target in request.targets)
+        edits = (self._editor.edit(inversion, target).image for target in request.targets)
         return [np.asarray(edit) for edit in edits]
 
     def round_trip(self, pixels: Pixels, caption: str) -> RoundTrip:

@@ -1,0 +1,132 @@
+"""Edits that stay inside a mask.
+
+While the edit is generated, everything outside the mask is put back, after each step, to where the
+image's own generation was at that step. So the two grow together, and at the end the latent
+outside the mask is the image's own, integer for integer. (A VAE's decoder normalises over the
+whole picture and looks a few latents around each pixel, so the pixels there do change, a little.)
+
+The mask is the user's, or is found where the two prompts disagree about the noise: the idea of
+DiffEdit (Couairon et al. 2022, arXiv 2210.11427). DiffEdit adds random noise to the image and
+averages; here the states of the image's own generation are at hand, so no seed is needed and every
+model family has them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from edict_engine.attention import Control
+from edict_engine.conditioning import Conditioning
+from edict_engine.errors import ParameterError
+from edict_engine.fixed_point import LatentPair, to_float
+from edict_engine.samplers import AfterStep, Coroutine, Query
+from edict_engine.schedule import Step
+
+#: States that the prompts are compared at, at most. DiffEdit averages over as many noises.
+CONTRASTED = 10
+#: Differences above this multiple of their mean count as much as that: outliers hide the rest.
+CLIPPED = 3.0
+#: The share of the largest difference from which a place belongs to the mask.
+THRESHOLD = 0.5
+
+
+def latent_mask(mask: Image.Image, size: tuple[int, int], shape: tuple[int, int, int]) -> Tensor:
+    """Bring ``mask``, white where edits are allowed, to a latent of ``shape`` (C, h, w).
+
+    Returns bool (h, w): a latent that stands for at least one masked pixel belongs to the mask.
+    ``size`` is the image's (width, height). Raises ``ParameterError`` if the mask has another, or
+    is empty.
+    """
+    if mask.size != size:
+        raise ParameterError(
+            f"the mask has {mask.width}x{mask.height} pixels and the image "
+            f"{size[0]}x{size[1]}: give a mask of the image's size"
+        )
+    white = np.asarray(mask.convert("L")) >= 128
+    _, height, width = shape
+    cells = white.reshape(height, white.shape[0] // height, width, white.shape[1] // width)
+    inside = torch.from_numpy(cells.any(axis=(1, 3)))
+    if not inside.any():
+        raise ParameterError("the mask is black everywhere: paint white what may change")
+    return inside
+
+
+def mask_image(inside: Tensor, size: tuple[int, int]) -> Image.Image:
+    """Draw a latent's mask, bool (h, w), as an image of ``size`` (width, height), 0 and 255."""
+    cells = inside.to("cpu", torch.uint8).mul(255).numpy()
+    return Image.fromarray(cells).resize(size, Image.Resampling.NEAREST)
+
+
+class Recorder:
+    """An ``AfterStep`` that keeps every state of a generation, on the device."""
+
+    def __init__(self) -> None:
+        self.states: list[LatentPair] = []
+
+    def __call__(self, _: int, pair: LatentPair) -> LatentPair:
+        """Keep ``pair`` and go on with it."""
+        self.states.append(pair)
+        return pair
+
+
+def paste(inside: Tensor, states: Sequence[LatentPair], image: Tensor) -> AfterStep:
+    """Keep an edit to the mask ``inside``, bool (h, w); elsewhere it is at the image's ``states``.
+
+    The last state is ``image`` itself, the latent that the inversion began with, so that the end
+    is exact even where a device or an approximate sampler did not lead back to it.
+    """
+    ends = [*states[:-1], LatentPair(image, image)]
+
+    def after_step(position: int, pair: LatentPair) -> LatentPair:
+        own = ends[position]
+        return LatentPair(torch.where(inside, pair.x, own.x), torch.where(inside, pair.y, own.y))
+
+    return after_step
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A ``Guidance`` that answers with the difference of what two prompts say."""
+
+    base: Conditioning
+    edit: Conditioning
+    rows: int = 2
+    control: Control | None = None
+
+    @property
+    def contexts(self) -> Conditioning:
+        """The base prompt, then the edit."""
+        return Conditioning.stack([self.base, self.edit])
+
+    def combine(self, outputs: Tensor, _: float) -> Tensor:
+        """See the class; float64 (2, C, H, W) → (C, H, W)."""
+        base, edit = outputs.unbind()
+        return edit - base
+
+
+def contrasted(grid: Sequence[Step]) -> list[Step]:
+    """Choose the steps whose states the prompts are compared at: evenly, without the last."""
+    inner = list(grid[:-1]) or list(grid)
+    stride = -(-len(inner) // CONTRASTED)
+    return inner[::stride]
+
+
+def find_mask(states: Sequence[LatentPair], grid: Sequence[Step]) -> Coroutine[Tensor]:
+    """Ask for the prompts' difference at some ``states`` of the image; return bool (h, w).
+
+    Drive it with ``Contrast`` guidance. A state lies at the level that its step led to.
+    """
+    total = torch.zeros(())
+    for step in contrasted(grid):
+        below = grid[min(step.position + 1, len(grid) - 1)].timestep
+        latent = step.scale_to * to_float(states[step.position].x)
+        difference = yield Query(latent, below, step.position)
+        size = difference.abs().mean(0)
+        # Each state counts the same, whatever the size of its noise.
+        total = total.to(size) + size / size.mean().clamp(min=1e-12)
+    limited = total.clamp(max=CLIPPED * total.mean())
+    return limited >= THRESHOLD * limited.max()

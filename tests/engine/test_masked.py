@@ -1,0 +1,152 @@
+"""Edits inside a mask: outside of it the latent is the image's own, integer for integer."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from edict_engine.editor import Editor
+from edict_engine.engine import Engine
+from edict_engine.errors import ParameterError
+from edict_engine.fixed_point import LatentPair, quantise
+from edict_engine.latent_file import Inversion
+from edict_engine.masked import find_mask, latent_mask, mask_image, paste
+from edict_engine.model import load_model
+from edict_engine.parameters import SamplerParameters
+from edict_engine.samplers import SAMPLERS
+
+from .conftest import SCHEDULE, start_pair
+
+SIZE = (64, 64)
+SHORT = SamplerParameters(steps=4, strength=0.8, guidance=3.0)
+
+
+@pytest.fixture(scope="module")
+def editor() -> Iterator[Editor]:
+    model = load_model("demo", dtype=torch.float32)
+    with Engine(model, rungs=(2, 4)) as engine:
+        yield Editor(model, engine)
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    image = Image.new("RGB", SIZE, (180, 180, 170))
+    ImageDraw.Draw(image).ellipse((16, 16, 48, 48), fill=(200, 40, 30))
+    return image
+
+
+@pytest.fixture(scope="module")
+def inversion(editor: Editor, photo: Image.Image) -> Inversion:
+    return editor.invert(photo, "a photo of red tomatoes", SHORT)
+
+
+def left_half() -> Image.Image:
+    mask = Image.new("L", SIZE, 0)
+    mask.paste(255, (0, 0, 32, 64))
+    return mask
+
+
+def outside(mask: Image.Image, inversion: Inversion) -> torch.Tensor:
+    return ~latent_mask(mask, SIZE, inversion.pair.shape).expand(inversion.pair.shape)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_outside_the_users_mask_the_latent_is_the_images_own_and_inside_it_is_not(
+    editor: Editor, photo: Image.Image, name: str
+) -> None:
+    inversion = editor.invert(photo, "a photo of red tomatoes", replace(SHORT, sampler=name))
+    edited = editor.edit(inversion, "a pencil sketch of lemons", mask=left_half())
+    kept = outside(left_half(), inversion)
+    assert torch.equal(edited.pair.x[kept], inversion.image[kept])
+    assert not torch.equal(edited.pair.x[~kept], inversion.image[~kept])
+
+
+def test_outside_the_mask_pixels_change_much_less_than_inside(
+    editor: Editor, inversion: Inversion
+) -> None:
+    edited = editor.edit(inversion, "a pencil sketch of lemons", mask=left_half())
+    made, back = (np.asarray(i) for i in (edited.image, editor.reconstruct(inversion).image))
+    difference = np.abs(made.astype(int) - back.astype(int))
+    assert 3 * difference[:, 40:].mean() < difference[:, :32].mean()
+
+
+def test_a_mask_is_found_where_the_prompts_disagree(editor: Editor, inversion: Inversion) -> None:
+    edited = editor.edit(inversion, "a photo of green apples", mask="auto")
+    assert edited.mask is not None
+    inside = np.asarray(edited.mask) > 0
+    assert edited.mask.size == SIZE
+    assert 0 < inside.mean() < 1
+    kept = outside(edited.mask, inversion)
+    assert torch.equal(edited.pair.x[kept], inversion.image[kept])
+
+
+def test_the_found_mask_is_where_the_difference_is_large() -> None:
+    # Given a network whose answers to the two prompts differ in one corner
+    grid = SCHEDULE.grid(8)
+    pair = start_pair()
+    search = find_mask([pair] * len(grid), grid)
+    difference = torch.full((4, 8, 8), 0.01, dtype=torch.float64)
+    difference[:, :3, :3] = 1.0
+    next(search)
+    for _ in range(6):
+        search.send(difference)
+    with pytest.raises(StopIteration) as end:
+        search.send(difference)
+    expected = torch.zeros(8, 8, dtype=torch.bool)
+    expected[:3, :3] = True
+    assert torch.equal(end.value.value, expected)
+
+
+def test_prompts_that_never_disagree_leave_everything_open() -> None:
+    grid = SCHEDULE.grid(2)
+    search = find_mask([start_pair()] * 2, grid)
+    next(search)
+    with pytest.raises(StopIteration) as end:
+        search.send(torch.zeros(4, 8, 8, dtype=torch.float64))
+    assert end.value.value.all()
+
+
+def test_a_latent_belongs_to_the_mask_with_its_first_white_pixel() -> None:
+    mask = Image.new("L", SIZE, 0)
+    mask.putpixel((5, 63), 255)
+    inside = latent_mask(mask, SIZE, (4, 16, 16))
+    assert inside.nonzero().tolist() == [[15, 1]]
+    assert latent_mask(mask_image(inside, SIZE), SIZE, (4, 16, 16)).equal(inside)
+
+
+def test_a_mask_of_another_size_is_refused(editor: Editor, inversion: Inversion) -> None:
+    with pytest.raises(ParameterError, match="mask has 32x64 pixels and the image 64x64"):
+        editor.edit(inversion, "a photo", mask=Image.new("L", (32, 64), 255))
+
+
+def test_an_empty_mask_is_refused(editor: Editor, inversion: Inversion) -> None:
+    with pytest.raises(ParameterError, match="black everywhere"):
+        editor.edit(inversion, "a photo", mask=Image.new("L", SIZE, 0))
+
+
+def test_pasting_ends_at_the_image_even_where_the_way_back_missed_it() -> None:
+    image = quantise(torch.ones(4, 8, 8, dtype=torch.float64))
+    missed, edit = start_pair(1), start_pair(2)
+    inside = torch.zeros(8, 8, dtype=torch.bool)
+    inside[0] = True
+    end = paste(inside, [start_pair(0), missed], image)(1, edit)
+    assert torch.equal(end.x[:, 0], edit.x[:, 0])
+    assert torch.equal(end.x[:, 1:], image[:, 1:])
+    assert isinstance(end, LatentPair)
+
+
+def test_progress_of_a_masked_edit_counts_all_its_trajectories(
+    editor: Editor, inversion: Inversion
+) -> None:
+    seen: list[tuple[int, int]] = []
+    editor.edit(
+        inversion,
+        "a photo of green apples",
+        mask="auto",
+        on_progress=lambda *progress: seen.append(progress),
+    )
+    assert seen[-1][0] == seen[-1][1] == 6 + 2 + 6
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
