@@ -41,6 +41,7 @@ def trained(
     torch.set_num_threads(1)
     place = make_work(folder / "work", Recipe.model_validate(TINY), photographs)
     stages.vae(place)
+    stages.decoder(place)
     stages.diffusion(place)
     stages.export(place, folder / "model")
     return place, folder / "model"

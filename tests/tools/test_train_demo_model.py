@@ -56,13 +56,13 @@ class TestTraining:
         assert found is not None
         assert found[1] == {"step": 1}
 
-    @pytest.mark.parametrize("stage", ["vae", "diffusion"])
+    @pytest.mark.parametrize("stage", ["vae", "decoder", "diffusion"])
     def test_a_run_that_is_killed_and_resumed_ends_like_one_that_was_not(
         self, stage, trained, tmp_path, photographs, recipe
     ):
         undisturbed, _ = trained
         place = make_work(tmp_path / "work", recipe, photographs)
-        if stage == "diffusion":
+        if stage != "vae":
             stages.vae(place)
 
         killed = self._run_until_killed(stage, place, tmp_path)
@@ -113,6 +113,26 @@ stages.{stage}(place)
 
         with pytest.raises(ValueError, match="was made by another recipe"):
             stages.vae(Workplace(place.folder, other, CPU))
+
+    def test_the_decoders_second_training_leaves_the_latents_as_they_are(self, trained):
+        place, _ = trained
+        before, after = (
+            load_file(place.folder / name / "diffusion_pytorch_model.safetensors")
+            for name in ("vae", "vae-finished")
+        )
+
+        changed = {name for name in before if not torch.equal(before[name], after[name])}
+
+        assert changed
+        assert all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed)
+
+    def test_a_signal_passes_through_the_untrained_autoencoder(self, recipe):
+        torch.manual_seed(0)
+        network = vae.build(recipe)
+        posterior = network.encode(torch.rand(4, 3, 32, 32) * 2 - 1).latent_dist
+
+        assert 0.1 < posterior.mean.std() < 10
+        assert posterior.std.max() < 0.5 * posterior.mean.std()
 
     def test_noise_and_v_are_weighted_so_that_both_losses_are_the_same(self, recipe):
         alphas = diffusion.alphas_cumprod()

@@ -28,6 +28,7 @@ TINY = {
         "text_heads": 2,
     },
     "vae": {"steps": 6, "batch": 2, "rate": 0.001},
+    "decoder": {"steps": 6, "batch": 2, "rate": 0.001},
     "unet": {"steps": 6, "batch": 2, "rate": 0.001},
 }
 

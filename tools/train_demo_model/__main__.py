@@ -52,6 +52,14 @@ def vae(
 
 
 @app.command()
+def decoder(
+    work: Work, recipe: RecipeFile = None, device: Device = "cpu", threads: Threads = 1
+) -> None:
+    """Train the decoder further; can run beside `diffusion`."""
+    stages.decoder(_workplace(work, recipe, device, threads))
+
+
+@app.command()
 def diffusion(
     work: Work, recipe: RecipeFile = None, device: Device = "cpu", threads: Threads = 1
 ) -> None:
@@ -113,6 +121,7 @@ def everything(
     """Go all the way from the photographs to the model card; goes on where it stopped."""
     data(groceries, clothing, work, recipe)
     vae(work, recipe, device, threads)
+    decoder(work, recipe, device, threads)
     diffusion(work, recipe, device, threads)
     if not out.exists():
         export(work, out, recipe)

@@ -19,6 +19,7 @@ def write(figures: Figures, recipe: Recipe, settings: Settings, size: int) -> st
         megabytes=f"{size / 1e6:.1f}",
         held_out=recipe.held_out,
         vae_steps=f"{recipe.vae.steps:,}",
+        decoder_steps=f"{recipe.decoder.steps:,}",
         vae_batch=recipe.vae.batch,
         unet_steps=f"{recipe.unet.steps:,}",
         unet_batch=recipe.unet.batch,

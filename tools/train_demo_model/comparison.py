@@ -23,7 +23,7 @@ from .files import replaced
 from .foreign import Autoencoder
 from .photographs import Photograph
 from .recipe import Recipe, Stage
-from .training import Training
+from .training import Training, mixed_precision
 from .vocabulary import ANY_NOUN
 
 #: Timesteps that stand for little, middling and much noise.
@@ -124,7 +124,7 @@ def _error(module: Denoiser, data: Captioned, rows: Tensor, time: int, recipe: R
     times = torch.full((len(clean),), time)
     device = next(module.parameters()).device
     batches = zip(noised.chunk(8), times.chunk(8), rows.chunk(8), strict=True)
-    with torch.autocast(device.type, torch.bfloat16):
+    with mixed_precision(device):
         parts = [module(x.to(device), t.to(device), data.ids[r].to(device)) for x, t, r in batches]
     said = torch.cat(parts).float().cpu()
     if recipe.prediction == "v_prediction":

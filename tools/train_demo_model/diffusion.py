@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from .foreign import UNet2DConditionModel
 from .recipe import Recipe
 from .tokenizer import token_ids
-from .training import Training, draw
+from .training import Training, draw, mixed_precision
 
 TIMESTEPS = 1000
 BETAS = (0.00085, 0.012)
@@ -115,14 +115,17 @@ def make_step(recipe: Recipe, data: Captioned, alphas: Tensor, generator: torch.
     dropped = torch.rand(count, generator=generator) < recipe.captions.empty
     rows = data.row[chosen].where(~dropped, len(data.ids) - 1)
     clean = data.latents[chosen].float()
-    times = torch.randint(TIMESTEPS, (count,), generator=generator)
+    # Half of a timestep's weight is how often it is drawn: the gradient is the same on average
+    # and steadier than with weights alone.
+    weights = loss_weights(recipe, alphas).sqrt()
+    times = torch.multinomial(weights, count, replacement=True, generator=generator)
     noise = torch.randn(clean.shape, generator=generator)
     alpha = alphas[times].view(-1, 1, 1, 1)
     noised = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
     target = noise
     if recipe.prediction == "v_prediction":
         target = alpha.sqrt() * noise - (1 - alpha).sqrt() * clean
-    return Step(noised, times, data.ids[rows], target, loss_weights(recipe, alphas)[times])
+    return Step(noised, times, data.ids[rows], target, weights[times])
 
 
 def loss_weights(recipe: Recipe, alphas: Tensor) -> Tensor:
@@ -156,7 +159,12 @@ def training(
             module, make_step(recipe, data, alphas, draw(recipe.seed + 2, step)), device
         )
 
-    return Training(module, loss, recipe.unet, folder / "diffusion.safetensors", recipe.digest())
+    return Training(module, loss, recipe.unet, folder / "diffusion.safetensors", digest(recipe))
+
+
+def digest(recipe: Recipe) -> str:
+    """Name what the denoiser depends on: everything but the second training of the decoder."""
+    return recipe.digest(*(name for name in Recipe.model_fields if name != "decoder"))
 
 
 def denoising_loss(
@@ -164,7 +172,7 @@ def denoising_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Compute the weighted error of one batch."""
     noised, times, ids = (t.to(device) for t in (step.noised, step.times, step.ids))
-    with torch.autocast(device.type, torch.bfloat16):
+    with mixed_precision(device):
         predicted = module(noised, times, ids)
     errors = (predicted.float() - step.target.to(device)).pow(2).mean((1, 2, 3))
     loss = (errors * step.weight.to(device)).mean()

@@ -3,6 +3,7 @@
 from typing import Any
 
 import diffusers
+from diffusers.models.resnet import ResnetBlock2D
 
 AutoencoderKL: Any = diffusers.AutoencoderKL
 UNet2DConditionModel: Any = diffusers.UNet2DConditionModel
@@ -11,3 +12,12 @@ StableDiffusionPipeline: Any = diffusers.StableDiffusionPipeline
 
 #: An autoencoder as diffusers made it.
 Autoencoder = Any
+
+__all__ = [
+    "Autoencoder",
+    "AutoencoderKL",
+    "DDIMScheduler",
+    "ResnetBlock2D",
+    "StableDiffusionPipeline",
+    "UNet2DConditionModel",
+]

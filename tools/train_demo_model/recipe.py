@@ -37,7 +37,7 @@ class UNetShape(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    channels: tuple[int, int, int] = (64, 96, 128)
+    channels: tuple[int, int, int] = (48, 96, 128)
     heads: tuple[int, int, int] = (2, 3, 4)
     text_width: int = 128
     text_layers: int = 3
@@ -62,8 +62,8 @@ class Variants(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    plain: int = 4
-    recoloured: int = 3
+    plain: int = 3
+    recoloured: int = 4
     each_style: int = 1
 
 
@@ -78,9 +78,10 @@ class Recipe(BaseModel):
     variants: Variants = Variants()
     captions: Captions = Captions()
     vae_shape: VaeShape = VaeShape()
-    vae: Stage = Stage(steps=9000, batch=4, rate=1e-3, average=0.998)
+    vae: Stage = Stage(steps=4000, batch=4, rate=1e-3, average=0.998)
+    decoder: Stage = Stage(steps=9000, batch=4, rate=7e-4, average=0.998)
     unet_shape: UNetShape = UNetShape()
-    unet: Stage = Stage(steps=9000, batch=32, rate=1e-3, hold=0.5)
+    unet: Stage = Stage(steps=9000, batch=16, rate=8e-4, hold=0.4)
     prediction: Literal["epsilon", "v_prediction"] = "epsilon"
     weight_limit: float = Field(default=16.0, description="of the loss weight 1/alphabar; 1: none")
 

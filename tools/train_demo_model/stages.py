@@ -76,6 +76,23 @@ def vae(place: Workplace) -> None:
         training.module.save_pretrained(folder)
 
 
+def decoder(place: Workplace) -> None:
+    """Train the decoder further, on latents that stay as they are."""
+    finished = place.folder / "vae-finished"
+    state = checkpoint_state(place.folder / "decoder.safetensors")
+    if finished.exists() and state.get("digest") == autoencoder.decoder_digest(place.recipe):
+        return
+    made = pictures(place)
+    network = AutoencoderKL.from_pretrained(place.folder / "vae").to(place.device)
+    training = autoencoder.decoder_training(
+        place.recipe, network, made, _latents(place, made), place.folder
+    )
+    finish("decoder", training)
+    training.use_average()
+    with replaced_folder(finished) as folder:
+        network.save_pretrained(folder)
+
+
 def diffusion(place: Workplace) -> None:
     """Train the denoiser and the text encoder."""
     finish("diffusion", diffusion_training(place))
@@ -139,7 +156,7 @@ def export(place: Workplace, folder: Path) -> int:
     words = tokenizer.load(place.folder / "tokenizer", place.recipe.unet_shape.tokens)
     with replaced_folder(folder) as unfinished:
         return exporting.export(
-            training.module, place.folder / "vae", words, place.recipe, unfinished
+            training.module, place.folder / "vae-finished", words, place.recipe, unfinished
         )
 
 

@@ -8,6 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -32,6 +33,13 @@ SAVE_EVERY_SECONDS = 60.0
 def draw(seed: int, step: int) -> torch.Generator:
     """Make the source of randomness of one step. On the CPU, whatever device trains."""
     return torch.Generator().manual_seed((seed << 32) + step)
+
+
+def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """Compute in bfloat16 where that is quick; a CPU without AVX-512 takes 20 times as long."""
+    if device.type == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def rate_at(stage: Stage, step: int) -> float:

@@ -1,4 +1,8 @@
-"""The autoencoder: trained for edges, then given latents that a diffusion model likes."""
+"""The autoencoder: trained for edges, then given latents that a diffusion model likes.
+
+It is trained twice. At first whole, until its latents are good; then the decoder alone, much
+longer, while the denoiser can already learn from the latents, which stay as they are.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,24 +11,27 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from .dataset import Pictures
 from .foreign import Autoencoder, AutoencoderKL
+from .initial import let_through
 from .recipe import Recipe
-from .training import Training, draw
+from .training import Training, draw, mixed_precision
 
 SCALING = 0.18215
 KL_WEIGHT = 1e-4
 #: With this log variance the encoder's "sample" is its mean.
 CERTAIN = -12.0
+#: The log variance that training starts with.
+QUIET = -6.0
 
 
 def build(recipe: Recipe) -> Autoencoder:
     """Make the untrained network."""
     shape = recipe.vae_shape
     levels = len(shape.channels)
-    return AutoencoderKL(
+    network = AutoencoderKL(
         in_channels=3,
         out_channels=3,
         down_block_types=("DownEncoderBlock2D",) * levels,
@@ -35,7 +42,15 @@ def build(recipe: Recipe) -> Autoencoder:
         norm_num_groups=shape.groups,
         sample_size=recipe.size,
         scaling_factor=SCALING,
+        # A sixth of the time, and nothing to be seen for it at this size.
+        mid_block_add_attention=False,
     )
+    let_through(network)
+    with torch.no_grad():
+        # Latents start with little noise: at diffusers' own start it drowns them.
+        network.quant_conv.weight[shape.latent_channels :] = 0
+        network.quant_conv.bias[shape.latent_channels :] = QUIET
+    return network
 
 
 def training(
@@ -53,8 +68,34 @@ def training(
     return Training(network, loss, recipe.vae, folder / "vae.safetensors", digest(recipe))
 
 
+def decoder_training(
+    recipe: Recipe, network: Autoencoder, pictures: Pictures, latents: Tensor, folder: Path
+) -> Training[Any]:
+    """Set the second training of the decoder up, or take it up where a checkpoint left it."""
+    decoder = nn.ModuleDict(
+        {"post_quant_conv": network.post_quant_conv, "decoder": network.decoder}
+    )
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        generator = draw(recipe.seed + 3, step)
+        chosen = torch.randint(len(latents), (recipe.decoder.batch,), generator=generator).sort()[0]
+        originals = to_tensor(pictures.pixels[chosen.numpy()]).to(network.device)
+        with mixed_precision(network.device):
+            known = latents[chosen].float().to(network.device) / SCALING
+            decoded = network.decode(known).sample
+        return pixel_loss(decoded, originals)
+
+    checkpoint = folder / "decoder.safetensors"
+    return Training(decoder, loss, recipe.decoder, checkpoint, decoder_digest(recipe))
+
+
+def decoder_digest(recipe: Recipe) -> str:
+    """Name what the finished autoencoder depends on."""
+    return f"{digest(recipe)}-{recipe.digest('decoder')}"
+
+
 def digest(recipe: Recipe) -> str:
-    """Name what the autoencoder depends on."""
+    """Name what the autoencoder's latents depend on."""
     return recipe.digest("seed", "size", "held_out", "variants", "captions", "vae_shape", "vae")
 
 
@@ -62,16 +103,21 @@ def vae_loss(
     network: Autoencoder, originals: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, float]]:
     """Compare pixels and, so that edges stay sharp, the differences between neighbours."""
-    with torch.autocast(originals.device.type, torch.bfloat16):
+    with mixed_precision(originals.device):
         posterior = network.encode(originals).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=generator).to(originals.device)
         decoded = network.decode(posterior.mean + posterior.std * noise).sample
+    loss, figures = pixel_loss(decoded, originals)
+    kl = posterior.kl().float().mean() / posterior.mean[0].numel()
+    return loss + KL_WEIGHT * kl, figures | {"kl": kl.item()}
+
+
+def pixel_loss(decoded: Tensor, originals: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Measure what is lost of the pixels and of the edges between them."""
     error = decoded.float() - originals
     squared = error.pow(2).mean()
-    pixels = error.abs().mean() + 4 * squared + 0.5 * _edges(error)
-    kl = posterior.kl().float().mean() / posterior.mean[0].numel()
-    figures = {"loss": pixels.item(), "psnr": -10 * np.log10(squared.item() / 4), "kl": kl.item()}
-    return pixels + KL_WEIGHT * kl, figures
+    loss = error.abs().mean() + 4 * squared + 0.5 * _edges(error)
+    return loss, {"loss": loss.item(), "psnr": -10 * np.log10(squared.item() / 4)}
 
 
 def _edges(error: Tensor) -> Tensor:
@@ -106,7 +152,7 @@ def encode(
     parts = []
     for start in range(0, len(pixels), 64):
         batch = to_tensor(pixels[start : start + 64]).to(network.device)
-        with torch.autocast(network.device.type, torch.bfloat16):
+        with mixed_precision(network.device):
             latent = network.encode(batch).latent_dist.mode()
         parts.append(latent.float().cpu() * SCALING)
         tick(len(batch))
