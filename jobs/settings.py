@@ -59,7 +59,7 @@ class Settings(BaseSettings):
     max_source_bytes: int = Field(default=64 * 2**20, gt=0)
     max_source_pixels: int = Field(default=64_000_000, gt=0)
 
-    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the network; round trips are exact at any."""
     rungs: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split)] = (2, 8, 16)
     """Batch shapes of the engine, in network rows; a guided image takes two."""

@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from edict_engine.editor import Editor
 from edict_engine.engine import Engine
 from edict_engine.model import Model, load_model
+from edict_engine.numerics import fastest_dtype
 from jobs.celery_app import make_app
 from jobs.database import check_database, open_database
 from jobs.messages import RUN_SHARD, Shard, queue_name
@@ -77,8 +78,10 @@ def _load(settings: Settings, model: str, torch_device: str) -> Model:
     # Logs are read line by line; a bar that is drawn over and over is no line.
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     name, revision = parse_model(model)
-    dtype: torch.dtype = getattr(torch, settings.dtype)
-    return load_model(name, revision=revision, device=torch_device, dtype=dtype)
+    device = torch.device(torch_device)
+    auto = settings.dtype == "auto"
+    dtype: torch.dtype = fastest_dtype(device) if auto else getattr(torch, settings.dtype)
+    return load_model(name, revision=revision, device=device, dtype=dtype)
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from edict_engine.numerics import fastest_dtype
+
 from .files import load_checkpoint, save_checkpoint
 from .recipe import Stage
 
@@ -37,7 +39,7 @@ def draw(seed: int, step: int) -> torch.Generator:
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
     """Compute in bfloat16 where that is quick; a CPU without AVX-512 takes 20 times as long."""
-    if device.type == "cpu" and not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+    if fastest_dtype(device) == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
 
