@@ -86,7 +86,7 @@ class Editor:
         start = errand.call(lambda: self._encode(pixels))
         pair = LatentPair(start, start)
         coroutine = sampler.invert(pair, grid, parameters)
-        turns = len(grid) * sampler.calls_per_step
+        turns = sampler.inversion_turns(grid)
         pair, rung = errand.run(Trajectory(coroutine, guidance, pair.shape, turns))
         return Inversion(
             image=start.cpu(),
@@ -163,7 +163,7 @@ class Editor:
         sampler, grid = self._sampler(inversion.parameters)
         pair = inversion.pair.to(self.model.device)
         coroutine = sampler.generate(pair, grid, inversion.parameters)
-        return Trajectory(coroutine, guidance, pair.shape, len(grid) * sampler.calls_per_step)
+        return Trajectory(coroutine, guidance, pair.shape, sampler.generation_turns(grid))
 
     def _pixels(self, image: Image.Image) -> Tensor:
         factor = self.model.pixel_factor
