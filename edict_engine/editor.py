@@ -100,7 +100,7 @@ class Editor:
         start = errand.call(lambda: self._encode(pixels))
         pair = LatentPair(start, start)
         coroutine = sampler.invert(pair, grid, parameters)
-        turns = self._turns(parameters)
+        turns = sampler.inversion_turns(grid)
         pair, rung = errand.run(Trajectory(coroutine, guidance, pair.shape, turns))
         return Inversion(
             image=start.cpu(),
@@ -161,9 +161,9 @@ class Editor:
     ) -> tuple[Tensor, list[LatentPair]]:
         """Generate the image itself, and find the mask if none is given; bool (h, w)."""
         parameters, rung = inversion.parameters, inversion.rung
-        recorder, (_, grid) = Recorder(), self._sampler(parameters)
+        recorder, (sampler, grid) = Recorder(), self._sampler(parameters)
         looks = len(contrasted(grid)) if inside is None else 0
-        errand.expect(2 * self._turns(parameters) + looks)
+        errand.expect(2 * sampler.generation_turns(grid) + looks)
         own = errand.call(lambda: self._guidance(inversion.prompt, parameters))
         errand.run(self._generation(inversion, own, recorder), rung)
         if inside is not None:
@@ -213,11 +213,7 @@ class Editor:
         sampler, grid = self._sampler(inversion.parameters)
         pair = inversion.pair.to(self.model.device)
         coroutine = sampler.generate(pair, grid, inversion.parameters, after_step)
-        return Trajectory(coroutine, guidance, pair.shape, self._turns(inversion.parameters))
-
-    def _turns(self, parameters: SamplerParameters) -> int:
-        sampler, grid = self._sampler(parameters)
-        return len(grid) * sampler.calls_per_step
+        return Trajectory(coroutine, guidance, pair.shape, sampler.generation_turns(grid))
 
     def _pixels(self, image: Image.Image) -> Tensor:
         factor = self.model.pixel_factor

@@ -114,7 +114,7 @@ class Diverged(EngineError):
     def __init__(self, step: int, timestep: float) -> None:
         super().__init__(
             f"the latent left the finite range at step {step} (timestep {timestep:g}): lower the "
-            "guidance or the strength, raise mix, or load the model in bfloat16 or float32"
+            "guidance or the strength, raise mix or gamma, or load the model in bfloat16 or float32"
         )
         self.step = step
         self.timestep = timestep

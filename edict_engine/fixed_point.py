@@ -14,7 +14,8 @@ with x fixed. On integers, ``mix`` takes ``d ← round(p·d)`` and ``unmix`` ``d
 *Why mixing gives back what unmixing was given.* ``round(d/p) = d/p + e`` with ``|e| ≤ 1/2``. Then
 ``p · round(d/p) = d + p·e`` lies within ``p/2`` of d: for ``p < 1`` that is less than 1/2 and
 rounds to d, and for ``p = 1`` e is 0. The opposite order loses information (contracting merges
-integers), so inversion, which runs first, must be the expanding one. It is.
+integers), so inversion, which runs first, must be the expanding one. It is. The same holds for
+``times`` wherever ``1/p`` comes first and ``p ≤ 1`` second (see ``samplers.multistep``).
 
 *Why no float is involved.* p is a fraction n/m with ``m ≤ 10 000``, so both roundings are integer
 divisions, the same on every device. The engine stops a trajectory whose latent or noise exceeds
@@ -70,17 +71,20 @@ def to_float(integers: Tensor) -> Tensor:
 
 def mix(pair: LatentPair, p: Fraction) -> LatentPair:
     """Contract the pair's difference (equation 14), x first."""
-    x = pair.y + _times(pair.x - pair.y, p)
-    return LatentPair(x, x - _times(x - pair.y, p))
+    x = pair.y + times(pair.x - pair.y, p)
+    return LatentPair(x, x - times(x - pair.y, p))
 
 
 def unmix(pair: LatentPair, p: Fraction) -> LatentPair:
     """Expand the pair's difference (equation 15), y first: ``mix(unmix(q, p), p) == q``."""
-    y = pair.x - _times(pair.x - pair.y, 1 / p)
-    return LatentPair(y + _times(pair.x - y, 1 / p), y)
+    y = pair.x - times(pair.x - pair.y, 1 / p)
+    return LatentPair(y + times(pair.x - y, 1 / p), y)
 
 
-def _times(integers: Tensor, ratio: Fraction) -> Tensor:
-    """Round ``integers · ratio`` to the nearest integer, halves up, without leaving int64."""
+def times(integers: Tensor, ratio: Fraction) -> Tensor:
+    """Round ``integers · ratio`` to the nearest integer, halves up.
+
+    The caller sees to it that ``integers · ratio.numerator`` stays inside int64.
+    """
     product = integers * ratio.numerator + ratio.denominator // 2
     return torch.div(product, ratio.denominator, rounding_mode="floor")

@@ -51,7 +51,8 @@ class Inversion:
 def save_inversion(inversion: Inversion) -> bytes:
     """Return ``inversion`` as a safetensors file."""
     tensors = {"image": inversion.image, "x": inversion.pair.x, "y": inversion.pair.y}
-    tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+    # Cloned, since safetensors refuses tensors that share memory, as the members of a pair may.
+    tensors = {name: tensor.cpu().clone().contiguous() for name, tensor in tensors.items()}
     content = {
         "format": FORMAT,
         "scale": SCALE,

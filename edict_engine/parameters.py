@@ -10,8 +10,10 @@ from edict_engine.errors import ParameterError
 MAX_STEPS = 1000
 MAX_GUIDANCE = 100.0
 MIN_MIX = 0.5
-#: ``mix`` is a whole number of ten-thousandths, so that mixing is integer arithmetic.
-MIX_DENOMINATOR = 10_000
+MAX_SEED = 2**63 - 1
+#: ``mix`` and ``gamma`` are whole numbers of ten-thousandths: integers times them are integer
+#: arithmetic.
+RATIO_DENOMINATOR = 10_000
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class SamplerParameters:
     part of the noise levels at which there is guidance, as shares of the training timesteps:
     (0, 1) is everywhere, (0.2, 0.8) leaves out the cleanest and the noisiest fifth.
 
+    ``gamma`` is BDIA's γ and ``seed`` that of SDEdit's noise; other samplers ignore them.
+
     Raises ``ParameterError``, before any work, for a value outside its domain.
     """
 
@@ -37,6 +41,8 @@ class SamplerParameters:
     mix: float = 0.93
     guidance_rescale: float = 0.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
+    gamma: float = 0.96
+    seed: int = 0
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -45,13 +51,20 @@ class SamplerParameters:
         check_mix(self.mix)
         check_guidance_rescale(self.guidance_rescale)
         check_guidance_interval(self.guidance_interval)
+        check_gamma(self.gamma)
+        check_seed(self.seed)
         # Read back from a file it is a list.
         object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
 
     @property
     def mix_ratio(self) -> Fraction:
         """``mix`` as the exact fraction that the integers are multiplied by."""
-        return Fraction(round(self.mix * MIX_DENOMINATOR), MIX_DENOMINATOR)
+        return _ratio(self.mix)
+
+    @property
+    def gamma_ratio(self) -> Fraction:
+        """``gamma`` as the exact fraction that the integers are multiplied by."""
+        return _ratio(self.gamma)
 
 
 def check_steps(steps: int) -> None:
@@ -76,8 +89,7 @@ def check_mix(mix: float) -> None:
     """Raise ``ParameterError`` unless ``mix`` lies in [0.5, 1] and has at most four decimals."""
     if not (_is_number(mix) and MIN_MIX <= mix <= 1):
         raise ParameterError(f"mix is {mix!r}: give a number from {MIN_MIX} to 1")
-    if round(mix, 4) != mix:
-        raise ParameterError(f"mix is {mix!r}: give at most four decimals, say {round(mix, 4)!r}")
+    _check_decimals("mix", mix)
 
 
 def check_guidance_rescale(rescale: float) -> None:
@@ -95,6 +107,29 @@ def check_guidance_interval(interval: Sequence[float]) -> None:
     raise ParameterError(
         f"guidance_interval is {interval!r}: give two numbers from 0 to 1, the smaller one first"
     )
+
+
+def check_gamma(gamma: float) -> None:
+    """Raise ``ParameterError`` unless ``gamma`` lies in (0, 1] and has at most four decimals."""
+    if not (_is_number(gamma) and 0 < gamma <= 1):
+        raise ParameterError(f"gamma is {gamma!r}: give a number above 0 and at most 1")
+    _check_decimals("gamma", gamma)
+
+
+def check_seed(seed: int) -> None:
+    """Raise ``ParameterError`` unless ``seed`` is a whole number in [0, 2**63 - 1]."""
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+        raise ParameterError(f"seed is {seed!r}: give a whole number from 0 to {MAX_SEED}")
+
+
+def _check_decimals(name: str, value: float) -> None:
+    if round(value, 4) != value:
+        nearest = max(round(value, 4), 1 / RATIO_DENOMINATOR)
+        raise ParameterError(f"{name} is {value!r}: give at most four decimals, say {nearest!r}")
+
+
+def _ratio(value: float) -> Fraction:
+    return Fraction(round(value * RATIO_DENOMINATOR), RATIO_DENOMINATOR)
 
 
 def _is_number(value: object) -> bool:

@@ -128,15 +128,15 @@ class NoiseSchedule:
         levels = [math.sqrt(self.alphas_cumprod[timestep]) for timestep in timesteps]
         below = [*levels[1:], self.image_scale]
         return tuple(
-            Step(timestep, here, there, _ratio(there) - _ratio(here), position)
+            Step(timestep, here, there, noise_to_signal(there) - noise_to_signal(here), position)
             for position, (timestep, here, there) in enumerate(
                 zip(timesteps, levels, below, strict=True)
             )
         )
 
 
-def _ratio(scale: float) -> float:
-    """s_t = sqrt(1 - a_t²) / a_t, the noise-to-signal ratio."""
+def noise_to_signal(scale: float) -> float:
+    """Return s_t = sqrt(1 - a_t²) / a_t, the noise-to-signal ratio at ``scale`` a_t."""
     return math.sqrt(1 - scale * scale) / scale
 
 

@@ -2,10 +2,15 @@
 
 from edict_engine.errors import ParameterError
 from edict_engine.samplers.base import AfterStep, Coroutine, Query, Sampler, keep
+from edict_engine.samplers.bdia import BDIA
 from edict_engine.samplers.ddim import DDIM
 from edict_engine.samplers.edict import EDICT
+from edict_engine.samplers.obelm import OBELM
+from edict_engine.samplers.sdedit import SDEDIT
 
-SAMPLERS: dict[str, Sampler] = {sampler.name: sampler for sampler in (EDICT, DDIM)}
+SAMPLERS: dict[str, Sampler] = {
+    sampler.name: sampler for sampler in (EDICT, DDIM, BDIA, OBELM, SDEDIT)
+}
 
 
 def get_sampler(name: str) -> Sampler:

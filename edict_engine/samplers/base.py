@@ -67,6 +67,7 @@ class Sampler:
     ``invert`` takes an image's pair up the grid, ``generate`` any pair down; both are given the
     grid in generation order. ``calls_per_step`` is the number of queries in each step. ``exact``
     promises that ``generate(invert(pair)) == pair`` for every deterministic network.
+    ``inversion_asks`` is false where ``invert`` has no query at all.
     """
 
     name: str
@@ -74,3 +75,12 @@ class Sampler:
     exact: bool
     invert: Inversion
     generate: Generation
+    inversion_asks: bool = True
+
+    def inversion_turns(self, grid: Sequence[Step]) -> int:
+        """Return how many queries ``invert`` has on ``grid``."""
+        return self.generation_turns(grid) if self.inversion_asks else 0
+
+    def generation_turns(self, grid: Sequence[Step]) -> int:
+        """Return how many queries ``generate`` has on ``grid``."""
+        return len(grid) * self.calls_per_step

@@ -26,6 +26,8 @@ TINY = REFERENCE / "tiny-sd"
 SCHEDULE = NoiseSchedule.from_config(
     {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 )
+#: For each direction, the method of a sampler that counts its queries.
+TURNS = {"invert": "inversion_turns", "generate": "generation_turns"}
 
 
 @functools.cache
@@ -88,6 +90,12 @@ def fake_noise(latent: Tensor, timestep: float) -> Tensor:
     return torch.tanh(latent.roll(1, -1) + 0.3 * latent) + 0.001 * timestep
 
 
+def hostile_noise(latent: Tensor, timestep: float, size: float = 1.0) -> Tensor:
+    """A stand-in that is no function of anything but its exact input bits, within ±``size``."""
+    bits = latent.contiguous().view(torch.int64) * (2 * int(timestep) + 1)
+    return size * (bits % 2001 - 1000).to(torch.float64) / 1000
+
+
 class FakeModel:
     """A denoiser whose rows never interact; it records the calls that it got.
 
@@ -126,5 +134,5 @@ def trajectory(
     sampler = get_sampler(parameters.sampler)
     grid = SCHEDULE.grid(parameters.steps, parameters.strength)
     coroutine = getattr(sampler, direction)(pair, grid, parameters)
-    turns = len(grid) * sampler.calls_per_step
+    turns = getattr(sampler, TURNS[direction])(grid)
     return Trajectory(coroutine, guidance or fake_guidance(parameters.guidance), pair.shape, turns)

@@ -40,6 +40,13 @@ def editor(demo: Model) -> Iterator[Editor]:
         yield Editor(demo, engine)
 
 
+@pytest.fixture
+def tiny_editor() -> Iterator[Editor]:
+    model = tiny_model(torch.float32)
+    with Engine(model) as engine:
+        yield Editor(model, engine)
+
+
 @pytest.fixture(scope="module")
 def photo(demo: Model) -> Image.Image:
     """Something with colour, edges and texture, of the model's size."""
@@ -113,6 +120,41 @@ def test_a_reconstruction_that_is_not_exact_says_by_how_much(
     assert 0 < back.max_error < 10
     assert not back.same_as_vae
     assert (back.psnr, back.vae_psnr) == (None, None)
+
+
+@pytest.mark.parametrize("sampler", ["bdia", "o-belm"])
+def test_one_call_a_step_brings_the_image_back_and_half_the_turns(
+    tiny_editor: Editor, photo: Image.Image, sampler: str
+) -> None:
+    seen: list[tuple[int, int]] = []
+    inversion = tiny_editor.invert(
+        photo,
+        "a photo",
+        replace(SHORT, sampler=sampler),
+        on_progress=lambda *progress: seen.append(progress),
+    )
+    assert seen[-1] == (4, 4)
+    back = tiny_editor.reconstruct(inversion)
+    assert back.exact or sampler == "o-belm"
+    assert back.max_error < 1e-6
+    assert back.same_as_vae
+    edited = tiny_editor.edit(inversion, "a sketch")
+    assert edited.tobytes() != back.image.tobytes()
+
+
+def test_sdedit_noises_without_a_turn_and_edits_in_ddims(
+    tiny_editor: Editor, photo: Image.Image
+) -> None:
+    turns: list[tuple[int, int]] = []
+    parameters = replace(SHORT, sampler="sdedit", seed=3)
+    noised = tiny_editor.invert(
+        photo, "", parameters, on_progress=lambda *progress: turns.append(progress)
+    )
+    assert turns[-1] == (0, 0)
+    assert load_inversion(save_inversion(noised)).parameters.seed == 3
+    edited = tiny_editor.edit(noised, "a sketch")
+    assert edited.tobytes() != tiny_editor.edit(noised, noised.prompt).tobytes()
+    assert not tiny_editor.reconstruct(noised).exact
 
 
 def test_many_callers_at_once_each_get_what_they_would_alone(

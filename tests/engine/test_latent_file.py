@@ -59,6 +59,18 @@ def test_the_same_inversion_is_the_same_bytes() -> None:
     assert save_inversion(an_inversion()) == save_inversion(an_inversion())
 
 
+def test_a_file_from_before_a_parameter_existed_is_read_with_its_default() -> None:
+    old = {"sampler": "edict", "steps": 10, "strength": 0.6, "guidance": 4.5, "mix": 0.91}
+    assert load_inversion(tampered(parameters=old)).parameters == an_inversion().parameters
+
+
+def test_members_that_are_one_tensor_are_saved_like_any_other() -> None:
+    shared = replace(an_inversion(), pair=LatentPair(an_inversion().image, an_inversion().image))
+    one = replace(shared, pair=LatentPair(shared.image, shared.image))
+    assert save_inversion(one) == save_inversion(shared)
+    assert load_inversion(save_inversion(one)).pair.equal(one.pair)
+
+
 def test_other_tools_can_read_the_tensors() -> None:
     tensors = safetensors.torch.load(save_inversion(an_inversion()))
     assert sorted(tensors) == ["image", "x", "y"]

@@ -34,6 +34,15 @@ from edict_engine.parameters import SamplerParameters
         ("guidance_interval", (0, 1.1)),
         ("guidance_interval", (0, float("nan"))),
         ("guidance_interval", (0, 0.5, 1)),
+        ("gamma", 0),
+        ("gamma", 1.0001),
+        ("gamma", float("nan")),
+        ("gamma", 0.96001),
+        ("gamma", 0.00001),
+        ("seed", -1),
+        ("seed", 2**63),
+        ("seed", 1.0),
+        ("seed", True),
     ],
 )
 def test_a_value_outside_its_domain_is_refused_by_name_and_value(name: str, value: Any) -> None:
@@ -45,8 +54,8 @@ def test_a_value_outside_its_domain_is_refused_by_name_and_value(name: str, valu
 @pytest.mark.parametrize(
     "values",
     [
-        {"steps": 1, "strength": 1, "guidance": 0, "mix": 0.5},
-        {"steps": 1000, "strength": 1e-3, "guidance": 100, "mix": 1},
+        {"steps": 1, "strength": 1, "guidance": 0, "mix": 0.5, "gamma": 1e-4, "seed": 0},
+        {"steps": 1000, "strength": 1e-3, "guidance": 100, "mix": 1, "gamma": 1, "seed": 2**63 - 1},
     ],
 )
 def test_the_ends_of_every_domain_belong_to_it(values: dict[str, Any]) -> None:
@@ -57,3 +66,13 @@ def test_the_ends_of_every_domain_belong_to_it(values: dict[str, Any]) -> None:
 def test_mix_is_the_fraction_that_its_decimals_say() -> None:
     assert SamplerParameters(mix=0.93).mix_ratio == Fraction(93, 100)
     assert SamplerParameters(mix=0.9999).mix_ratio == Fraction(9999, 10000)
+
+
+def test_gamma_is_the_fraction_that_its_decimals_say() -> None:
+    assert SamplerParameters(gamma=0.96).gamma_ratio == Fraction(24, 25)
+    assert SamplerParameters(gamma=0.0001).gamma_ratio == Fraction(1, 10000)
+
+
+def test_a_refusal_proposes_only_what_is_in_the_domain() -> None:
+    with pytest.raises(ParameterError, match=r"gamma is 1e-05: .* say 0\.0001"):
+        SamplerParameters(gamma=1e-5)

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from edict_engine.errors import ParameterError
-from edict_engine.fixed_point import to_float
+from edict_engine.fixed_point import LatentPair, to_float
 from edict_engine.parameters import SamplerParameters
 from edict_engine.samplers import SAMPLERS, get_sampler
 
-from .conftest import SCHEDULE, drive, fake_noise, start_pair
+from .conftest import SCHEDULE, TURNS, drive, fake_noise, hostile_noise, start_pair
 
 
 def textbook_edict(
@@ -76,16 +76,11 @@ def test_edict_agrees_with_the_papers_equations(steps: int, strength: float) -> 
 def test_edict_returns_to_the_very_same_integers_whatever_the_network_says(
     steps: int, strength: float, mix: float, seed: int
 ) -> None:
-    # Given a network that is no function of anything but its exact input bits
-    def hostile(latent: Tensor, timestep: int) -> Tensor:
-        bits = latent.view(torch.int64) * (2 * timestep + 1)
-        return (bits % 2001 - 1000).to(torch.float64) / 1000
-
     parameters = SamplerParameters(steps=steps, strength=max(strength, 1 / steps), mix=mix)
     grid = SCHEDULE.grid(parameters.steps, parameters.strength)
     start, edict = start_pair(seed), get_sampler("edict")
-    inverted = drive(edict.invert(start, grid, parameters), hostile)
-    assert drive(edict.generate(inverted, grid, parameters), hostile).equal(start)
+    inverted = drive(edict.invert(start, grid, parameters), hostile_noise)
+    assert drive(edict.generate(inverted, grid, parameters), hostile_noise).equal(start)
 
 
 def test_ddim_is_only_nearly_its_own_inverse() -> None:
@@ -110,9 +105,53 @@ def test_a_sampler_asks_as_often_as_it_says(name: str, direction: str) -> None:
 
     sampler, grid = get_sampler(name), SCHEDULE.grid(5)
     drive(getattr(sampler, direction)(start_pair(), grid, SamplerParameters(steps=5)), counting)
-    assert len(asked) == sampler.calls_per_step * len(grid)
+    assert len(asked) == getattr(sampler, TURNS[direction])(grid)
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_after_each_step_a_generation_goes_on_with_what_the_caller_makes_of_the_pair(
+    name: str,
+) -> None:
+    grid, parameters, other = SCHEDULE.grid(4), SamplerParameters(steps=4), start_pair(9)
+    seen: list[int] = []
+    asked: list[Tensor] = []
+
+    def exchange(position: int, _: LatentPair) -> LatentPair:
+        seen.append(position)
+        return other
+
+    def network(latent: Tensor, timestep: float) -> Tensor:
+        asked.append(latent)
+        return fake_noise(latent, timestep)
+
+    generation = get_sampler(name).generate(start_pair(), grid, parameters, exchange)
+    end = drive(generation, network)
+    assert seen == [0, 1, 2, 3]
+    assert end.equal(other)
+    last_steps_first = asked[-get_sampler(name).calls_per_step]
+    assert torch.equal(last_steps_first, grid[-1].scale_from * to_float(other.x))
+
+
+def test_the_samplers_cost_what_their_papers_say() -> None:
+    grid = SCHEDULE.grid(5)
+    turns = {
+        name: (sampler.inversion_turns(grid), sampler.generation_turns(grid))
+        for name, sampler in SAMPLERS.items()
+    }
+    assert turns == {
+        "edict": (10, 10),
+        "ddim": (5, 5),
+        "bdia": (5, 5),
+        "o-belm": (5, 5),
+        "sdedit": (0, 5),
+    }
+
+
+def test_only_what_is_bit_exact_for_every_network_claims_it() -> None:
+    assert {name for name, sampler in SAMPLERS.items() if sampler.exact} == {"edict", "bdia"}
 
 
 def test_an_unknown_sampler_is_refused_with_the_choices() -> None:
-    with pytest.raises(ParameterError, match=r"'euler'.*\['ddim', 'edict'\]"):
+    choices = r"\['bdia', 'ddim', 'edict', 'o-belm', 'sdedit'\]"
+    with pytest.raises(ParameterError, match=rf"'euler'.*{choices}"):
         get_sampler("euler")
