@@ -77,7 +77,8 @@ class ControlledAttention:
             result = result.transpose(1, 2).reshape(residual.shape)
         if attn.residual_connection:
             result = result + residual
-        return result / attn.rescale_output_factor
+        rescaled: Tensor = result / attn.rescale_output_factor
+        return rescaled
 
 
 def _cross_attention(
@@ -96,8 +97,7 @@ def _cross_attention(
     values = torch.stack([shared @ own, own * (control.tokens < 0)[:, None]])
     query, key = _pair(control, query), _pair(control, key)
     mask = None if mask is None else _pair(control, mask)
-    parts: Tensor = scaled_dot_product_attention(query, key, values, attn_mask=mask)
-    return parts.sum(0)
+    return scaled_dot_product_attention(query, key, values, attn_mask=mask).sum(0)
 
 
 def _pair(control: RowControl, rows: Tensor) -> Tensor:
