@@ -6,8 +6,11 @@ for the tokens that both prompts share. `Control` says so of one lane, `RowContr
 batch; the attention processor of the model family carries it out.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
+import torch
 from torch import Tensor
 
 
@@ -36,3 +39,18 @@ class RowControl:
     source: int
     target: int
     tokens: Tensor
+
+
+def share_tokens(base: Sequence[int], edit: Sequence[int]) -> Tensor:
+    """Tell for each token of ``edit`` which one of ``base`` it is, int64 (L,); -1 where none.
+
+    Both are token ids, padded alike. A run that both have is shared, and so is a run that another
+    of equal length took the place of: a word that was swapped keeps its place in the image.
+    """
+    tokens = torch.full((len(edit),), -1)
+    matcher = SequenceMatcher(None, base, edit, autojunk=False)
+    for kind, start, stop, edit_start, edit_stop in matcher.get_opcodes():
+        swapped = kind == "replace" and stop - start == edit_stop - edit_start
+        if kind == "equal" or swapped:
+            tokens[edit_start:edit_stop] = torch.arange(start, stop)
+    return tokens

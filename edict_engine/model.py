@@ -15,7 +15,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from edict_engine import numerics
-from edict_engine.attention import RowControl
+from edict_engine.attention import Control, RowControl, share_tokens
+from edict_engine.attention_processor import control_attention
 from edict_engine.checkpoint import Checkpoint, find_checkpoint, read_json
 from edict_engine.conditioning import Conditioning
 from edict_engine.errors import ModelNotUsable, PromptTooLong
@@ -118,15 +119,28 @@ class Model:
 
         Raises ``PromptTooLong``.
         """
+        tokens = torch.tensor([self._tokenize(prompt)], device=self.device)
+        hidden = self._networks.text_encoder(tokens).last_hidden_state
+        return Conditioning(hidden[0].to(self.dtype))
+
+    def attention_control(self, base_prompt: str, edit_prompt: str) -> Control:
+        """Return Prompt-to-Prompt's control of a lane with unconditional, base and edit rows.
+
+        Raises ``PromptTooLong``.
+        """
+        tokens = share_tokens(self._tokenize(base_prompt), self._tokenize(edit_prompt))
+        return Control(source=1, target=2, tokens=tokens.to(self.device))
+
+    def _tokenize(self, prompt: str) -> list[int]:
+        """Return the ids of ``prompt``, padded to ``max_tokens``; raise ``PromptTooLong``."""
         tokenizer = self._networks.tokenizer
         tokens = len(tokenizer(prompt, verbose=False).input_ids)
         if tokens > self.max_tokens:
             raise PromptTooLong(tokens, self.max_tokens)
-        encoded = tokenizer(
-            prompt, padding="max_length", max_length=self.max_tokens, return_tensors="pt"
-        )
-        hidden = self._networks.text_encoder(encoded.input_ids.to(self.device)).last_hidden_state
-        return Conditioning(hidden[0].to(self.dtype))
+        ids: list[int] = tokenizer(
+            prompt, padding="max_length", max_length=self.max_tokens
+        ).input_ids
+        return ids
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
@@ -158,14 +172,18 @@ class Model:
         latents: Tensor,
         timesteps: Tensor,
         contexts: Conditioning,
-        controls: Sequence[RowControl] = (),  # noqa: ARG002
+        controls: Sequence[RowControl] = (),
     ) -> Tensor:
         """Return ε(latents (R, C, h, w), timesteps (R,), contexts of R rows), (R, C, h, w).
 
-        Latents of any float dtype; the result has the denoiser's.
+        Latents of any float dtype; the result has the denoiser's. ``controls`` change the rows
+        that are their targets and no others.
         """
         sample = latents.to(self.dtype, memory_format=numerics.memory_format(self.device))
-        noise: Tensor = self._networks.unet(sample, timesteps, contexts.hidden).sample
+        options = {"controls": controls} if controls else None
+        noise: Tensor = self._networks.unet(
+            sample, timesteps, contexts.hidden, cross_attention_kwargs=options
+        ).sample
         return noise
 
 
@@ -197,6 +215,7 @@ def _load_networks(
     for network in (networks.text_encoder, networks.unet, networks.vae):
         network.to(device).eval().requires_grad_(False)
     networks.unet.to(memory_format=numerics.memory_format(device))
+    control_attention(networks.unet)
     return networks
 
 

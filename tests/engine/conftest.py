@@ -50,10 +50,7 @@ class Vectors:
 
     def __init__(self) -> None:
         self._file = cast("Any", safe_open(REFERENCE / "edict_reference.safetensors", "pt"))
-        cases = json.loads(self._file.metadata()["cases"])
-        self.cases: dict[int, dict[str, Any]] = {
-            index: case for index, case in enumerate(cases) if not case.get("p2p")
-        }
+        self.cases: list[dict[str, Any]] = json.loads(self._file.metadata()["cases"])
 
     def __getitem__(self, name: str) -> Tensor:
         tensor: Tensor = self._file.get_tensor(name)

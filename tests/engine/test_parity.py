@@ -16,11 +16,22 @@ from edict_engine.samplers import get_sampler
 
 from .conftest import Vectors, tiny_model
 
-CASES = [0, 1, 2, 3, 4]  # the last one is plain DDIM; 5 is Prompt-to-Prompt
+CASES = [0, 1, 2, 3, 4, 5]  # 4 is plain DDIM, 5 is Prompt-to-Prompt
 TOLERANCES = [
     pytest.param(torch.float64, 1e-4, marks=pytest.mark.slow),
     (torch.float32, 2e-3),
 ]
+
+
+def guide(model: Model, case: dict[str, Any], direction: str) -> ClassifierFree:
+    """Lead towards the base prompt in inversion, towards the edit prompt in generation."""
+    empty, base, edit = (model.embed(prompt) for prompt in ("", case["base"], case["edit"]))
+    if direction == "invert":
+        return ClassifierFree(empty, base, case["guidance"])
+    if case.get("p2p"):
+        control = model.attention_control(case["base"], case["edit"])
+        return ClassifierFree(empty, base, case["guidance"], edit=edit, attention=control)
+    return ClassifierFree(empty, edit, case["guidance"])
 
 
 def run(
@@ -32,8 +43,7 @@ def run(
         sampler, case["steps"], case["strength"], case["guidance"], case["mix"]
     )
     grid = model.schedule.grid(parameters.steps, parameters.strength)
-    prompt = case["base" if direction == "invert" else "edit"]
-    guidance = ClassifierFree(model.embed(""), model.embed(prompt), parameters.guidance)
+    guidance = guide(model, case, direction)
     coroutine = getattr(get_sampler(sampler), direction)(pair, grid, parameters)
     return engine.submit(Trajectory(coroutine, guidance, pair.shape, len(grid))).result()
 
@@ -50,7 +60,7 @@ def test_inversion_and_edit_arrive_where_the_authors_code_did(
     z = quantise(vectors[f"{index}.init"][0] / image_scale)
 
     # When it is inverted under one prompt and generated under another
-    with Engine(model, rungs=(1, 2)) as engine:
+    with Engine(model, rungs=(1, 2, 3)) as engine:
         inverted = run(engine, model, case, "invert", LatentPair(z, z))
         edited = run(engine, model, case, "generate", inverted)
 
@@ -66,7 +76,8 @@ def test_inversion_and_edit_arrive_where_the_authors_code_did(
 
 
 def test_no_case_of_the_authors_is_left_out(vectors: Vectors) -> None:
-    assert sorted(vectors.cases) == CASES
+    assert list(range(len(vectors.cases))) == CASES
+    assert [case.get("p2p", False) for case in vectors.cases] == [False] * 5 + [True]
 
 
 def test_prompts_become_the_authors_text_embeddings(vectors: Vectors) -> None:
