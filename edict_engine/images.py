@@ -9,13 +9,15 @@ from typing import Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
 from edict_engine.errors import ImageTooLarge, ParameterError, UnreadableImage
 
 #: Formats whose decoders run. Others (EPS runs Ghostscript, PSD, …) are never tried.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+#: EXIF orientations that exchange width and height.
+SIDEWAYS = {5, 6, 7, 8}
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
 
@@ -49,6 +51,16 @@ def load_image(
             f"the image has {width}x{height} pixels and the limit is {max_pixels:,}: scale it down"
         )
     return resize(_decode(image), size=size, fit=fit, multiple=multiple)
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) as a viewer shows it, EXIF orientation applied, without decoding.
+
+    Raises ``ImageTooLarge`` or ``UnreadableImage``.
+    """
+    image = _open(data)
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
+    return image.size[::-1] if turned else image.size
 
 
 def resize(

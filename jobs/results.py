@@ -23,7 +23,8 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     outputs: dict[str, Output]
-    """By role: `latents` (the stored inversion), `image` (the edit or reconstruction)."""
+    """By role: `latents` (the stored inversion), `image` (the edit or reconstruction), `mask` (what
+    a masked edit could change)."""
     model_revision: str
     fingerprint: str
     """Device, library versions, dtype and batch shape that the bits depend on."""

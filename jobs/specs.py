@@ -56,6 +56,15 @@ def _four_decimals(number: float) -> float:
     return number
 
 
+def _ordered(interval: tuple[float, float]) -> tuple[float, float]:
+    if not interval[0] < interval[1]:
+        raise ValueError("is empty; give the smaller end first")
+    return interval
+
+
+Share = Annotated[float, Field(ge=0, le=1), AfterValidator(_without_sign_of_zero)]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -89,14 +98,30 @@ class ImageOptions(_Frozen):
     fit: Literal["crop", "fit"] = "crop"
 
 
-class SamplerOptions(_Frozen):
-    """Parameters of the coupled sampler (EDICT, arXiv 2211.12446, section 4)."""
+SamplerName = Literal["edict", "bdia", "o-belm", "ddim", "sdedit"]
 
-    name: Literal["edict"] = "edict"
+
+class SamplerOptions(_Frozen):
+    """How to invert and to generate.
+
+    `edict` (arXiv 2211.12446) is exact; so is `bdia` (2307.10829) at half the network calls.
+    `o-belm` (2410.07273) is nearly exact, `ddim` is not, and `sdedit` (2108.01073) only adds noise.
+    """
+
+    name: SamplerName = "edict"
     steps: int = Field(default=50, ge=1, le=1_000)
     strength: float = Field(default=0.8, gt=0, le=1)
     guidance_scale: Guidance = 3.0
     mix: Annotated[float, AfterValidator(_four_decimals)] = Field(default=0.93, ge=0.5, le=1)
+    """EDICT's mixing weight p."""
+    gamma: Annotated[float, AfterValidator(_four_decimals)] = Field(default=0.96, gt=0, le=1)
+    """BDIA's weight of the level before."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Of SDEdit's noise."""
+    guidance_rescale: Share = 0.0
+    """Bring the spread of the guided noise back to that of the prompt's own (arXiv 2305.08891)."""
+    guidance_interval: Annotated[tuple[Share, Share], AfterValidator(_ordered)] = (0.0, 1.0)
+    """The part of the noise levels that guidance is kept to (arXiv 2404.07724)."""
 
     @model_validator(mode="after")
     def _keeps_a_step(self) -> Self:
@@ -106,6 +131,37 @@ class SamplerOptions(_Frozen):
                 f"use at least {1 / self.steps:.4g}"
             )
         return self
+
+
+_ADDED: dict[str, Any] = {"attention_control": False, "mask": None}
+_ADDED_TO_SAMPLER: dict[str, Any] = {
+    "gamma": 0.96,
+    "seed": 0,
+    "guidance_rescale": 0.0,
+    "guidance_interval": [0.0, 1.0],
+}
+"""Fields that came after the first specs, with their defaults. At their default they are no part of
+a recipe, so that what was stored under older digests is still found."""
+
+
+def _at_their_default_left_out(plain: dict[str, Any]) -> dict[str, Any]:
+    sampler = _beyond(_ADDED_TO_SAMPLER, plain["sampler"])
+    return _beyond(_ADDED, plain) | {"sampler": sampler}
+
+
+def _beyond(defaults: dict[str, Any], plain: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in plain.items()
+        if name not in defaults or value != defaults[name]
+    }
+
+
+def _without_place(value: Any) -> Any:
+    """Leave out where a source lies; what it is stays."""
+    if not isinstance(value, dict):
+        return value
+    return {name: part for name, part in value.items() if name != "uri"}
 
 
 class _Spec(_Frozen):
@@ -118,8 +174,9 @@ class _Spec(_Frozen):
     sampler: SamplerOptions = SamplerOptions()
 
     def recipe(self) -> dict[str, Any]:
-        """Everything that decides the result, as plain JSON: all but where the image lies."""
-        return self.model_dump(mode="json", exclude={"source": {"uri"}})
+        """Everything that decides the result, as plain JSON: all but where the images lie."""
+        plain = _at_their_default_left_out(self.model_dump(mode="json"))
+        return {name: _without_place(value) for name, value in plain.items()}
 
     def digest(self) -> str:
         """The job's identity: SHA-256 of its recipe."""
@@ -149,6 +206,11 @@ class EditSpec(_Spec):
     negative_prompt: Prompt = ""
     edit_guidance_scale: Guidance | None = None
     """Guidance of the generation; None: the inversion's own."""
+    attention_control: bool = False
+    """Prompt-to-Prompt (arXiv 2208.01626): keep the base prompt's attention maps."""
+    mask: Literal["auto"] | Source | None = None
+    """What may change: an image as large as the source, white there; "auto" finds it from the
+    prompts; None: everything."""
 
 
 class ReconstructionSpec(_Spec):

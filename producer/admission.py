@@ -21,10 +21,19 @@ _PLACEHOLDER = {"uri": "s3://not/known-yet", "sha256": "0" * 64}
 
 @dataclass(frozen=True)
 class Row:
-    """One wish: an image (local path or `s3://` address) and the rest of a spec as plain data."""
+    """One wish: an image (local path or `s3://` address) and the rest of a spec as plain data.
+
+    A mask is given as the image is, or is "auto".
+    """
 
     image: str
     fields: Mapping[str, Any]
+
+    @property
+    def mask(self) -> str | None:
+        """Where the mask's image lies, if it is one."""
+        mask = self.fields.get("mask")
+        return None if mask == "auto" else mask
 
 
 @dataclass(frozen=True)
@@ -77,9 +86,11 @@ def admit(rows: Sequence[Row], door: SourceDoor, model: ModelRef) -> Admission:
     """
     drafts = [_draft(row, model) for row in rows]
     images = {
-        row.image: None
+        image: None
         for row, draft in zip(rows, drafts, strict=True)
         if not isinstance(draft, str)
+        for image in (row.image, row.mask)
+        if image is not None
     }
     with ThreadPoolExecutor(UPLOADS) as pool:
         sources = dict(zip(images, pool.map(lambda name: _source(door, name), images), strict=True))
@@ -89,7 +100,8 @@ def admit(rows: Sequence[Row], door: SourceDoor, model: ModelRef) -> Admission:
 def _draft(row: Row, model: ModelRef) -> Spec | str:
     """The spec with a placeholder for its image, or what is wrong with the row."""
     try:
-        return parse_spec({**row.fields, "model": model, "source": _PLACEHOLDER})
+        mask = {} if row.mask is None else {"mask": _PLACEHOLDER}
+        return parse_spec({**row.fields, **mask, "model": model, "source": _PLACEHOLDER})
     except InvalidInput as error:
         # The report begins with the spec's kind; the row's own fields have no such level.
         return str(error).removeprefix(f"{row.fields.get('kind')}.")
@@ -109,9 +121,18 @@ def _admission(
 ) -> Admission:
     accepted, refused = [], []
     for number, (row, spec) in enumerate(zip(rows, drafts, strict=True), start=1):
-        source = spec if isinstance(spec, str) else sources[row.image]
-        if isinstance(spec, str) or isinstance(source, str):
-            refused.append(Refusal(number, row.image, str(source)))
+        filled = spec if isinstance(spec, str) else _filled(spec, row, sources)
+        if isinstance(filled, str):
+            refused.append(Refusal(number, row.image, filled))
         else:
-            accepted.append((number, spec.model_copy(update={"source": source})))
+            accepted.append((number, filled))
     return Admission(accepted, refused)
+
+
+def _filled(spec: Spec, row: Row, sources: Mapping[str, Source | str]) -> Spec | str:
+    """Put the images into the spec, or say what is wrong with one of them."""
+    images = {"source": sources[row.image]}
+    if row.mask is not None:
+        images["mask"] = sources[row.mask]
+    problems = [image for image in images.values() if isinstance(image, str)]
+    return problems[0] if problems else spec.model_copy(update=images)

@@ -8,15 +8,15 @@ from PIL import Image
 
 from edict_engine.editor import Editor
 from edict_engine.errors import LatentFileError
-from edict_engine.images import load_image
 from edict_engine.latent_file import Inversion, load_inversion, save_inversion
 from edict_engine.parameters import SamplerParameters
-from jobs.errors import AccessDenied, InvalidInput, ObjectNotFound
+from jobs.errors import ObjectNotFound
 from jobs.keys import inversion_key, sha256
 from jobs.objects import ObjectStore
 from jobs.results import Output
 from jobs.specs import SamplerOptions, Spec
-from worker.failures import SourceChanged, SourceRefused, WrongModel
+from worker.failures import WrongModel
+from worker.sources import SourceReader
 from worker.stopwatch import Stopwatch
 
 SAFETENSORS = "application/vnd.safetensors"
@@ -46,13 +46,10 @@ class Noise:
 class NoiseFinder:
     """Gives every spec its noise; equal questions find the stored answer."""
 
-    def __init__(
-        self, objects: ObjectStore, editor: Editor, *, max_bytes: int, max_pixels: int
-    ) -> None:
+    def __init__(self, objects: ObjectStore, editor: Editor, sources: SourceReader) -> None:
         self._objects = objects
         self._editor = editor
-        self._max_bytes = max_bytes
-        self._max_pixels = max_pixels
+        self._sources = sources
 
     def find(self, spec: Spec, watcher: Watcher) -> Noise:
         """Load the stored inversion of this spec's image, or make and store it.
@@ -65,7 +62,7 @@ class NoiseFinder:
         self._check_model(spec)
         clock = Stopwatch()
         with clock.phase("fetch"):
-            image = self._image(spec)
+            image = self._sources.image(spec)
             key = inversion_key(spec, self._editor.model.revision)
             found = self._stored(key)
         reused = found is not None
@@ -106,30 +103,6 @@ class NoiseFinder:
                 "or submit the job without a revision"
             )
 
-    def _image(self, spec: Spec) -> Image.Image:
-        data = self._read(spec.source.uri)
-        digest = sha256(data)
-        if digest != spec.source.sha256:
-            raise SourceChanged(
-                f"{spec.source.uri} now has the SHA-256 {digest}, and the job was submitted for "
-                f"{spec.source.sha256}; submit it again for the new image"
-            )
-        model = self._editor.model
-        return load_image(
-            data,
-            size=spec.image.size or model.default_size,
-            fit=spec.image.fit,
-            multiple=model.pixel_factor,
-            max_bytes=self._max_bytes,
-            max_pixels=self._max_pixels,
-        )
-
-    def _read(self, uri: str) -> bytes:
-        try:
-            return self._objects.read(uri, max_bytes=self._max_bytes)
-        except (ObjectNotFound, AccessDenied, InvalidInput) as error:
-            raise SourceRefused(str(error)) from None
-
     def _stored(self, key: str) -> tuple[Inversion, bytes] | None:
         try:
             data = self._objects.get(key)
@@ -149,4 +122,8 @@ def parameters(options: SamplerOptions) -> SamplerParameters:
         strength=options.strength,
         guidance=options.guidance_scale,
         mix=options.mix,
+        gamma=options.gamma,
+        seed=options.seed,
+        guidance_rescale=options.guidance_rescale,
+        guidance_interval=options.guidance_interval,
     )

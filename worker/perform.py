@@ -14,15 +14,17 @@ from jobs.records import Claim
 from jobs.results import Output, Result
 from jobs.specs import EditSpec, InversionSpec, ReconstructionSpec
 from worker.noise import Noise, Watcher
+from worker.sources import SourceReader
 from worker.stopwatch import Stopwatch
 
 
 class Performer:
     """Runs one job on the device, uploads what it made, and says what it measured."""
 
-    def __init__(self, objects: ObjectStore, editor: Editor) -> None:
+    def __init__(self, objects: ObjectStore, editor: Editor, sources: SourceReader) -> None:
         self._objects = objects
         self._editor = editor
+        self._sources = sources
 
     def perform(self, claim: Claim, noise: Noise, watcher: Watcher) -> Result:
         """Do what the claim's spec asks for.
@@ -33,7 +35,7 @@ class Performer:
         """
         match claim.spec:
             case InversionSpec():
-                return self._result(noise, Stopwatch())
+                return self._result(noise, Stopwatch(), {})
             case EditSpec() as spec:
                 return self._edit(claim, spec, noise, watcher)
             case ReconstructionSpec():
@@ -41,18 +43,24 @@ class Performer:
 
     def _edit(self, claim: Claim, spec: EditSpec, noise: Noise, watcher: Watcher) -> Result:
         clock = Stopwatch()
+        with clock.phase("fetch"):
+            mask = self._sources.mask(spec)
         with clock.phase("sample"):
-            image = self._editor.edit(
+            edited = self._editor.edit(
                 noise.inversion,
                 spec.edit_prompt,
                 guidance=spec.edit_guidance_scale,
                 negative_prompt=spec.negative_prompt,
+                attention_control=spec.attention_control,
+                mask=mask,
                 on_progress=watcher.progress,
                 should_stop=watcher.should_stop,
-            ).image
-        uploaded = self._upload(claim, image, clock)
-        figure = psnr(to_pixels(noise.image), to_pixels(image))
-        return self._result(noise, clock, image=uploaded, psnr=figure)
+            )
+        outputs = {"image": self._upload(claim, edited.image, clock)}
+        if edited.mask is not None:
+            outputs["mask"] = self._upload(claim, edited.mask, clock)
+        figure = psnr(to_pixels(noise.image), to_pixels(edited.image))
+        return self._result(noise, clock, outputs, psnr=figure)
 
     def _reconstruct(self, claim: Claim, noise: Noise, watcher: Watcher) -> Result:
         clock = Stopwatch()
@@ -67,7 +75,7 @@ class Performer:
         return self._result(
             noise,
             clock,
-            image=uploaded,
+            {"image": uploaded},
             psnr=made.psnr,
             exact=made.exact,
             max_error=made.max_error,
@@ -86,14 +94,14 @@ class Performer:
         self,
         noise: Noise,
         clock: Stopwatch,
+        outputs: dict[str, Output],
         *,
-        image: Output | None = None,
         psnr: float | None = None,
         exact: bool | None = None,
         max_error: float | None = None,
     ) -> Result:
         return Result(
-            outputs={"latents": noise.stored} | ({"image": image} if image else {}),
+            outputs={"latents": noise.stored} | outputs,
             model_revision=self._editor.model.revision,
             fingerprint=noise.inversion.fingerprint,
             exact=exact,

@@ -38,6 +38,7 @@ from worker.leases import LeaseKeeper
 from worker.noise import NoiseFinder
 from worker.perform import Performer
 from worker.shard import ShardRunner
+from worker.sources import SourceReader
 
 JOB_THREADS = 32
 
@@ -115,13 +116,14 @@ def _runner(
     pool: ThreadPoolExecutor,
 ) -> ShardRunner:
     objects = ObjectStore.from_settings(settings)
-    finder = NoiseFinder(
+    sources = SourceReader(
         objects,
-        editor,
+        editor.model,
         max_bytes=settings.max_source_bytes,
         max_pixels=settings.max_source_pixels,
     )
-    return ShardRunner(store, keeper, finder, Performer(objects, editor), pool)
+    finder = NoiseFinder(objects, editor, sources)
+    return ShardRunner(store, keeper, finder, Performer(objects, editor, sources), pool)
 
 
 def _consume(settings: Settings, worker: Worker, keeper: LeaseKeeper, runner: ShardRunner) -> int:

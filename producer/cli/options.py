@@ -45,6 +45,28 @@ Guidance = Annotated[
 Mix = Annotated[
     float, typer.Option("--mix", min=0.5, max=1, help="Weight p that couples the two latents.")
 ]
+Sampler = Annotated[
+    str,
+    typer.Option(
+        "--sampler",
+        metavar="NAME",
+        help="edict and bdia are exact (bdia at half the network calls), o-belm nearly; ddim and "
+        "sdedit are what they are compared with.",
+    ),
+]
+Gamma = Annotated[float, typer.Option("--gamma", help="BDIA's weight of the level before.")]
+Rescale = Annotated[
+    float,
+    typer.Option("--guidance-rescale", help="0 to 1: take back the contrast that guidance adds."),
+]
+Interval = Annotated[
+    tuple[float, float],
+    typer.Option(
+        "--guidance-interval",
+        metavar="LOW HIGH",
+        help="Guide at these noise levels only, 0 (clean) to 1 (noise).",
+    ),
+]
 Size = Annotated[
     int | None,
     typer.Option("--size", min=8, max=4096, help="Pixels of a side. Default: the model's own."),

@@ -50,6 +50,7 @@ class _Order:
         "--batch fruit --wait",
         "edict submit edit s3://photos/cat.jpg --from 'a cat' --to 'a dog' --strength 0.6 "
         "--edit-guidance 7",
+        "edict submit edit cat.jpg --from 'a cat' --to 'a dog' --mask auto --sampler bdia",
     )
 )
 def edit(
@@ -67,10 +68,28 @@ def edit(
             "--edit-guidance", min=0, max=100, help="Instead of --guidance, for the edit."
         ),
     ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(
+            "--mask",
+            metavar="FILE|auto",
+            help="Change only where this image is white; auto finds the place from the prompts.",
+        ),
+    ] = None,
+    attention_control: Annotated[
+        bool,
+        typer.Option(
+            "--attention-control", help="Prompt-to-Prompt: keep the base prompt's attention maps."
+        ),
+    ] = False,
     steps: options.Steps = 50,
     strength: options.Strength = 0.8,
     guidance: options.Guidance = 3.0,
     mix: options.Mix = 0.93,
+    sampler: options.Sampler = "edict",
+    gamma: options.Gamma = 0.96,
+    guidance_rescale: options.Rescale = 0.0,
+    guidance_interval: options.Interval = (0.0, 1.0),
     size: options.Size = None,
     fit: options.Fit = "crop",
     model: options.Model = None,
@@ -83,10 +102,15 @@ def edit(
     """Edit every image under every --to prompt; one inversion serves all edits of an image."""
     from producer.admission import edit_rows
 
+    how = _sampler(
+        sampler, steps, strength, guidance, mix, gamma, guidance_rescale, guidance_interval
+    )
     fields = {
-        **_fields(base, steps, strength, guidance, mix, size, fit),
+        **_fields(base, how, size, fit),
         "negative_prompt": negative,
         "edit_guidance_scale": edit_guidance,
+        "attention_control": attention_control,
+        "mask": mask,
     }
     order = _Order(home, model, batch, priority, force, wait)
     _submit(edit_rows(images, to, fields), order)
@@ -102,6 +126,10 @@ def invert(
     strength: options.Strength = 0.8,
     guidance: options.Guidance = 3.0,
     mix: options.Mix = 0.93,
+    sampler: options.Sampler = "edict",
+    gamma: options.Gamma = 0.96,
+    guidance_rescale: options.Rescale = 0.0,
+    guidance_interval: options.Interval = (0.0, 1.0),
     size: options.Size = None,
     fit: options.Fit = "crop",
     model: options.Model = None,
@@ -112,7 +140,10 @@ def invert(
     home: options.Home = None,
 ) -> None:
     """Find and store each image's noise, so that later edits need not."""
-    fields = {"kind": "inversion", **_fields(base, steps, strength, guidance, mix, size, fit)}
+    how = _sampler(
+        sampler, steps, strength, guidance, mix, gamma, guidance_rescale, guidance_interval
+    )
+    fields = {"kind": "inversion", **_fields(base, how, size, fit)}
     _submit(_rows(images, fields), _Order(home, model, batch, priority, force, wait))
 
 
@@ -126,6 +157,10 @@ def reconstruct(
     strength: options.Strength = 0.8,
     guidance: options.Guidance = 3.0,
     mix: options.Mix = 0.93,
+    sampler: options.Sampler = "edict",
+    gamma: options.Gamma = 0.96,
+    guidance_rescale: options.Rescale = 0.0,
+    guidance_interval: options.Interval = (0.0, 1.0),
     size: options.Size = None,
     fit: options.Fit = "crop",
     model: options.Model = None,
@@ -136,31 +171,47 @@ def reconstruct(
     home: options.Home = None,
 ) -> None:
     """Invert each image and generate it back, and measure how exactly it returned."""
-    fields = {"kind": "reconstruction", **_fields(base, steps, strength, guidance, mix, size, fit)}
+    how = _sampler(
+        sampler, steps, strength, guidance, mix, gamma, guidance_rescale, guidance_interval
+    )
+    fields = {"kind": "reconstruction", **_fields(base, how, size, fit)}
     _submit(_rows(images, fields), _Order(home, model, batch, priority, force, wait))
 
 
-def _fields(
-    base: str,
+def _sampler(
+    name: str,
     steps: int,
     strength: float,
     guidance: float,
     mix: float,
-    size: int | None,
-    fit: str,
+    gamma: float,
+    rescale: float,
+    interval: tuple[float, float],
 ) -> dict[str, Any]:
+    """The options of the sampler, as a spec has them."""
+    return {
+        "name": name,
+        "steps": steps,
+        "strength": strength,
+        "guidance_scale": guidance,
+        "mix": mix,
+        "gamma": gamma,
+        "guidance_rescale": rescale,
+        "guidance_interval": interval,
+    }
+
+
+def _fields(base: str, sampler: Mapping[str, Any], size: int | None, fit: str) -> dict[str, Any]:
     """What all kinds share, checked: a wrong option is wrong for every image."""
     from pydantic import ValidationError
 
     from jobs.specs import ImageOptions, SamplerOptions, invalid_input
 
-    sampler = {"steps": steps, "strength": strength, "guidance_scale": guidance, "mix": mix}
-    image = {"size": size, "fit": fit}
     try:
         return {
             "base_prompt": base,
             "sampler": SamplerOptions.model_validate(sampler),
-            "image": ImageOptions.model_validate(image),
+            "image": ImageOptions.model_validate({"size": size, "fit": fit}),
         }
     except ValidationError as error:
         raise invalid_input(error) from None

@@ -138,8 +138,23 @@ def test_one_call_a_step_brings_the_image_back_and_half_the_turns(
     assert back.exact or sampler == "o-belm"
     assert back.max_error < 1e-6
     assert back.same_as_vae
-    edited = tiny_editor.edit(inversion, "a sketch")
+    edited = tiny_editor.edit(inversion, "a sketch").image
     assert edited.tobytes() != back.image.tobytes()
+
+
+def test_attention_control_changes_an_edit_and_is_not_the_base_prompt_either(
+    tiny_editor: Editor, photo: Image.Image
+) -> None:
+    inversion = tiny_editor.invert(photo, "a photo of a dog", SHORT)
+    made = [
+        tiny_editor.edit(inversion, words, attention_control=control).image.tobytes()
+        for words, control in (
+            ("a photo of a cat", False),
+            ("a photo of a cat", True),
+            ("a photo of a dog", False),
+        )
+    ]
+    assert len(set(made)) == 3
 
 
 def test_sdedit_noises_without_a_turn_and_edits_in_ddims(
@@ -152,8 +167,8 @@ def test_sdedit_noises_without_a_turn_and_edits_in_ddims(
     )
     assert turns[-1] == (0, 0)
     assert load_inversion(save_inversion(noised)).parameters.seed == 3
-    edited = tiny_editor.edit(noised, "a sketch")
-    assert edited.tobytes() != tiny_editor.edit(noised, noised.prompt).tobytes()
+    edited, same = (tiny_editor.edit(noised, words).image for words in ("a sketch", noised.prompt))
+    assert edited.tobytes() != same.tobytes()
     assert not tiny_editor.reconstruct(noised).exact
 
 

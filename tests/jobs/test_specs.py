@@ -93,7 +93,14 @@ CHANGES: dict[str, object] = {
     "sampler.steps": 51,
     "sampler.strength": 0.7,
     "sampler.guidance_scale": 3.5,
+    "sampler.name": "bdia",
     "sampler.mix": 0.9,
+    "sampler.gamma": 0.9,
+    "sampler.seed": 1,
+    "sampler.guidance_rescale": 0.5,
+    "sampler.guidance_interval": [0.2, 0.8],
+    "attention_control": True,
+    "mask": "auto",
     "edit_prompt": "a horse",
     "negative_prompt": "blurry",
     "edit_guidance_scale": 4.0,
@@ -120,11 +127,11 @@ def test_a_digest_depends_on_every_other_field(path: str) -> None:
 def test_every_field_is_covered_by_the_test_above() -> None:
     leaves = {
         f"{name}.{inner}" if isinstance(value, dict) else name
-        for name, value in edit().recipe().items()
+        for name, value in edit().model_dump(mode="json").items()
         for inner in (value if isinstance(value, dict) else [""])
     }
 
-    assert leaves - CHANGES.keys() == {"version", "kind", "sampler.name"}
+    assert leaves - CHANGES.keys() == {"version", "kind", "source.uri"}
 
 
 def test_kinds_have_different_digests() -> None:
@@ -168,7 +175,13 @@ REFUSED: list[tuple[str, object, str]] = [
     ("sampler.guidance_scale", 100.5, "less than or equal to 100 (got 100.5)"),
     ("sampler.mix", 0.4, "greater than or equal to 0.5 (got 0.4)"),
     ("sampler.mix", NAN, "finite number (got nan)"),
-    ("sampler.name", "ddim", "'edict' (got 'ddim')"),
+    ("sampler.name", "euler", "'ddim' or 'sdedit' (got 'euler')"),
+    ("sampler.gamma", 0, "greater than 0 (got 0)"),
+    ("sampler.gamma", 0.96001, "more than four decimals; use 0.96"),
+    ("sampler.seed", -1, "greater than or equal to 0 (got -1)"),
+    ("sampler.guidance_rescale", 1.5, "less than or equal to 1 (got 1.5)"),
+    ("sampler.guidance_interval", [0.8, 0.2], "is empty; give the smaller end first"),
+    ("mask", "all", "'auto'"),
     ("sampler.eta", 0.1, "not permitted (got 0.1)"),
     ("sampler", {"steps": 50, "strength": 0.01}, "leaves no step to run; use at least 0.02"),
     ("edit_guidance_scale", -1, "greater than or equal to 0 (got -1)"),

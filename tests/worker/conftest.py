@@ -35,6 +35,7 @@ from worker.leases import LeaseKeeper
 from worker.noise import NoiseFinder
 from worker.perform import Performer
 from worker.shard import ShardRunner
+from worker.sources import SourceReader
 
 TINY_MODEL = str(Path(__file__).parents[1] / "reference" / "tiny-sd")
 FEW_STEPS = SamplerOptions(steps=4, strength=0.5)
@@ -137,8 +138,10 @@ def make_bench(
 
         def make(name: str = "worker", lease: float = 30.0) -> Bench:
             keeper = LeaseKeeper(store, name, lease=lease)
-            finder = NoiseFinder(objects, editor, max_bytes=2**20, max_pixels=1_000_000)
-            runner = ShardRunner(store, keeper, finder, Performer(objects, editor), pool)
+            sources = SourceReader(objects, editor.model, max_bytes=2**20, max_pixels=1_000_000)
+            finder = NoiseFinder(objects, editor, sources)
+            performer = Performer(objects, editor, sources)
+            runner = ShardRunner(store, keeper, finder, performer, pool)
             return Bench(store, objects, editor, keeper, runner)
 
         yield make

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from PIL import Image
 from sqlalchemy import event
@@ -14,7 +15,7 @@ from jobs.keys import sha256
 from jobs.objects import ObjectStore
 from jobs.specs import ModelRef, Source
 from jobs.states import State
-from tests.worker.conftest import Bench, picture
+from tests.worker.conftest import FEW_STEPS, Bench, picture
 
 
 def image_of(bench: Bench, job) -> Image.Image:
@@ -44,6 +45,62 @@ def test_edits_of_one_image_share_its_inversion_and_differ_from_its_reconstructi
     assert [job.state for job in jobs] == [State.SUCCEEDED] * 3
     assert len({job.result.outputs["latents"].key for job in jobs}) == 1
     assert len({image_of(bench, job).tobytes() for job in jobs}) == 3
+
+
+def white_left_of(column: int, size: tuple[int, int] = (64, 48)) -> bytes:
+    mask = Image.new("L", size, 0)
+    mask.paste(255, (0, 0, column, size[1]))
+    buffer = io.BytesIO()
+    mask.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("sampler", ["edict", "bdia", "o-belm", "ddim", "sdedit"])
+def test_every_sampler_runs_as_a_job_and_says_whether_it_was_exact(bench: Bench, sampler: str):
+    options = FEW_STEPS.model_copy(update={"name": sampler})
+    job_ids = bench.queued(
+        *(
+            spec.model_copy(update={"sampler": options})
+            for spec in (bench.reconstruction(), bench.edit("a cat"))
+        )
+    )
+    bench.runner.run(job_ids)
+
+    back, edited = (bench.store.job(job_id) for job_id in job_ids)
+    assert edited.state == back.state == State.SUCCEEDED
+    assert back.result.exact == (back.result.max_error == 0)
+    assert back.result.exact or sampler in ("o-belm", "ddim", "sdedit")
+
+
+def test_a_masked_edit_stores_the_image_and_what_could_change(bench: Bench):
+    mask = bench.source(white_left_of(24), "mask.png")
+
+    users, found = bench.run(bench.edit("a cat", mask=mask), bench.edit("a cat", mask="auto"))
+
+    for job in (users, found):
+        assert job.state == State.SUCCEEDED
+        assert set(job.result.outputs) == {"latents", "image", "mask"}
+    key = users.result.outputs["mask"].key
+    inside = np.asarray(Image.open(io.BytesIO(bench.objects.get(key))))
+    # The centre square of 64x48 begins at column 8: of its 48 columns, a third is white.
+    assert 0.3 < (inside > 0).mean() < 0.4
+
+
+def test_a_mask_of_another_size_than_its_image_fails_its_own_job(bench: Bench):
+    mask = bench.source(white_left_of(24, (48, 64)), "mask.png")
+
+    bad, good = bench.run(bench.edit("a cat", mask=mask), bench.edit("a cat"))
+
+    assert (bad.state, good.state) == (State.FAILED, State.SUCCEEDED)
+    assert bad.error_code == "bad_parameter"
+    assert "mask has 48x64 pixels and the image 64x48" in bad.error_message
+
+
+def test_an_edit_under_attention_control_is_another_edit(bench: Bench):
+    jobs = bench.run(bench.edit("a cat"), bench.edit("a cat", attention_control=True))
+
+    assert [job.state for job in jobs] == [State.SUCCEEDED] * 2
+    assert len({image_of(bench, job).tobytes() for job in jobs}) == 2
 
 
 def test_an_inversion_made_before_is_found_again(bench: Bench):
