@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs.specs import EditSpec
+from jobs.keys import sha256
+from jobs.specs import EditSpec, Source
 from producer.client import Client
 from tests.producer.conftest import Edict, Finish, png
 
@@ -120,3 +121,38 @@ def test_a_prompt_with_markup_is_shown_as_it_was_typed(
     done = edict(*EDIT, photo, "--to", "[bold]limes[/] [red]")
     assert done.exit_code == 0
     assert "[bold]limes[/] [red]" in done.stdout
+
+
+def test_sampler_mask_and_guidance_reach_the_spec(
+    edict: Edict, client: Client, photo: Path, tmp_path: Path
+) -> None:
+    mask = tmp_path / "mask.png"
+    mask.write_bytes(png(colour="white"))
+    options = ["--sampler", "bdia", "--gamma", "0.9", "--guidance-rescale", "0.5"]
+    options += ["--guidance-interval", "0.1", "0.9", "--attention-control"]
+    done = edict(*EDIT, photo, "--to", "limes", "--mask", mask, *options, "--batch", "masked")
+    assert done.exit_code == 0
+    [job] = client.store.jobs_of(client.store.batch("masked").id)
+    assert isinstance(job.spec, EditSpec)
+    sampler = job.spec.sampler
+    assert (sampler.name, sampler.gamma, sampler.guidance_rescale) == ("bdia", 0.9, 0.5)
+    assert sampler.guidance_interval == (0.1, 0.9)
+    assert job.spec.attention_control
+    assert isinstance(job.spec.mask, Source)
+    assert job.spec.mask.sha256 == sha256(mask.read_bytes())
+
+
+def test_a_mask_that_is_no_image_refuses_the_row_and_names_the_mask(
+    edict: Edict, client: Client, photo: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "words.png").write_text("not pixels")
+    done = edict(*EDIT, photo, "--to", "limes", "--mask", "words.png")
+    assert done.exit_code == 1
+    assert "words.png is no image" in done.stderr
+    assert "0 submitted, 1 refused" in done.stderr
+
+
+def test_a_sampler_that_is_none_is_refused_with_the_choices(edict: Edict, photo: Path) -> None:
+    done = edict(*EDIT, photo, "--to", "limes", "--sampler", "euler")
+    assert done.exit_code == 2
+    assert "'edict', 'bdia', 'o-belm', 'ddim' or 'sdedit'" in done.stderr
