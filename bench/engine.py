@@ -17,6 +17,7 @@ Text encoding, the VAE and loading are outside the clock in every row.
 import argparse
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -31,7 +32,7 @@ from edict_engine.group import Trajectory
 from edict_engine.guidance import ClassifierFree
 from edict_engine.model import Model, load_model
 from edict_engine.parameters import SamplerParameters
-from edict_engine.samplers.base import Generation, Inversion
+from edict_engine.samplers.base import Coroutine, Generation, Inversion
 from edict_engine.samplers.edict import EDICT
 from edict_engine.schedule import Step
 
@@ -133,13 +134,12 @@ class Batched:
         embed, scale = self._model.embed, self._parameters.guidance
         guidance = ClassifierFree(embed(""), embed(prompt), scale)
         turns = len(self._grid) * EDICT.calls_per_step
+
+        def start(pair: LatentPair) -> Callable[[], Coroutine[LatentPair]]:
+            return lambda: direction(pair, self._grid, self._parameters)
+
         tickets = [
-            engine.submit(
-                Trajectory(
-                    direction(pair, self._grid, self._parameters), guidance, pair.shape, turns
-                )
-            )
-            for pair in pairs
+            engine.submit(Trajectory(start(pair), guidance, pair.shape, turns)) for pair in pairs
         ]
         return [ticket.result() for ticket in tickets]
 

@@ -58,7 +58,7 @@ class Editor:
     Options that the methods share: higher ``priority`` starts first; ``on_progress`` is told of
     turns done and their total, ``should_stop`` is asked whether to give up. Both are called on the
     waiting thread, about every ``POLL_INTERVAL`` seconds. All methods raise ``ParameterError``,
-    ``PromptTooLong``, ``Diverged``, ``Cancelled`` and ``EngineClosed``.
+    ``PromptTooLong``, ``Diverged``, ``OutOfMemory``, ``Cancelled`` and ``EngineClosed``.
     """
 
     def __init__(self, model: Model, engine: Engine) -> None:
@@ -84,10 +84,14 @@ class Editor:
         pixels = self._pixels(image)
         guidance = errand.call(lambda: self._guidance(prompt, parameters.guidance))
         start = errand.call(lambda: self._encode(pixels))
-        pair = LatentPair(start, start)
-        coroutine = sampler.invert(pair, grid, parameters)
         turns = len(grid) * sampler.calls_per_step
-        pair, rung = errand.run(Trajectory(coroutine, guidance, pair.shape, turns))
+        inverting = Trajectory(
+            lambda: sampler.invert(LatentPair(start, start), grid, parameters),
+            guidance,
+            self.model.latent_shape(image.height, image.width),
+            turns,
+        )
+        pair, rung = errand.run(inverting)
         return Inversion(
             image=start.cpu(),
             pair=pair.to("cpu"),
@@ -162,8 +166,12 @@ class Editor:
     def _generation(self, inversion: Inversion, guidance: ClassifierFree) -> Trajectory[LatentPair]:
         sampler, grid = self._sampler(inversion.parameters)
         pair = inversion.pair.to(self.model.device)
-        coroutine = sampler.generate(pair, grid, inversion.parameters)
-        return Trajectory(coroutine, guidance, pair.shape, len(grid) * sampler.calls_per_step)
+        return Trajectory(
+            lambda: sampler.generate(pair, grid, inversion.parameters),
+            guidance,
+            pair.shape,
+            len(grid) * sampler.calls_per_step,
+        )
 
     def _pixels(self, image: Image.Image) -> Tensor:
         factor = self.model.pixel_factor

@@ -125,6 +125,6 @@ def trajectory(
     pair = pair or start_pair()
     sampler = get_sampler(parameters.sampler)
     grid = SCHEDULE.grid(parameters.steps, parameters.strength)
-    coroutine = getattr(sampler, direction)(pair, grid, parameters)
+    start = functools.partial(getattr(sampler, direction), pair, grid, parameters)
     turns = len(grid) * sampler.calls_per_step
-    return Trajectory(coroutine, guidance or fake_guidance(parameters.guidance), pair.shape, turns)
+    return Trajectory(start, guidance or fake_guidance(parameters.guidance), pair.shape, turns)

@@ -1,5 +1,6 @@
 """The sampler's numbers are those of the paper's authors (see tests/reference/README.md)."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,8 +35,8 @@ def run(
     grid = model.schedule.grid(parameters.steps, parameters.strength)
     prompt = case["base" if direction == "invert" else "edit"]
     guidance = ClassifierFree(model.embed(""), model.embed(prompt), parameters.guidance)
-    coroutine = getattr(get_sampler(sampler), direction)(pair, grid, parameters)
-    return engine.submit(Trajectory(coroutine, guidance, pair.shape, len(grid))).result()
+    start = partial(getattr(get_sampler(sampler), direction), pair, grid, parameters)
+    return engine.submit(Trajectory(start, guidance, pair.shape, len(grid))).result()
 
 
 @pytest.mark.parametrize("index", CASES)
