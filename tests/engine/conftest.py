@@ -94,6 +94,8 @@ class FakeModel:
     The context's first number is added to the noise, so that guidance has something to steer.
     """
 
+    device = torch.device("cpu")
+
     def __init__(self) -> None:
         self.calls: list[tuple[torch.Size, list[int]]] = []
 
