@@ -72,7 +72,8 @@ class Editor:
     Options that the methods share: higher ``priority`` starts first; ``on_progress`` is told of
     turns done and their total, ``should_stop`` is asked whether to give up. Both are called on the
     waiting thread, about every ``errand.POLL_INTERVAL`` seconds. All methods raise
-    ``ParameterError``, ``PromptTooLong``, ``Diverged``, ``Cancelled`` and ``EngineClosed``.
+    ``ParameterError``, ``PromptTooLong``, ``Diverged``, ``OutOfMemory``, ``Cancelled`` and
+    ``EngineClosed``.
     """
 
     def __init__(self, model: Model, engine: Engine) -> None:
@@ -98,10 +99,13 @@ class Editor:
         pixels = self._pixels(image)
         guidance = errand.call(lambda: self._guidance(prompt, parameters))
         start = errand.call(lambda: self._encode(pixels))
-        pair = LatentPair(start, start)
-        coroutine = sampler.invert(pair, grid, parameters)
-        turns = sampler.inversion_turns(grid)
-        pair, rung = errand.run(Trajectory(coroutine, guidance, pair.shape, turns))
+        inverting = Trajectory(
+            lambda: sampler.invert(LatentPair(start, start), grid, parameters),
+            guidance,
+            self.model.latent_shape(image.height, image.width),
+            sampler.inversion_turns(grid),
+        )
+        pair, rung = errand.run(inverting)
         return Inversion(
             image=start.cpu(),
             pair=pair.to("cpu"),
@@ -169,7 +173,9 @@ class Editor:
         if inside is not None:
             return inside.to(self.model.device), recorder.states
         contrast = errand.call(lambda: self._contrast(inversion.prompt, prompt))
-        search = Trajectory(find_mask(recorder.states, grid), contrast, inversion.pair.shape, looks)
+        search = Trajectory(
+            lambda: find_mask(recorder.states, grid), contrast, inversion.pair.shape, looks
+        )
         found = errand.run(search, rung if contrast.rows <= rung else None)[0]
         return found, recorder.states
 
@@ -212,8 +218,12 @@ class Editor:
     ) -> Trajectory[LatentPair]:
         sampler, grid = self._sampler(inversion.parameters)
         pair = inversion.pair.to(self.model.device)
-        coroutine = sampler.generate(pair, grid, inversion.parameters, after_step)
-        return Trajectory(coroutine, guidance, pair.shape, sampler.generation_turns(grid))
+        return Trajectory(
+            lambda: sampler.generate(pair, grid, inversion.parameters, after_step),
+            guidance,
+            pair.shape,
+            sampler.generation_turns(grid),
+        )
 
     def _pixels(self, image: Image.Image) -> Tensor:
         factor = self.model.pixel_factor

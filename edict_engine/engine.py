@@ -1,7 +1,8 @@
 """The device thread: one owner of the network, fed by any number of callers.
 
-Invariant: all work of the model (denoising, VAE, text encoding) happens on this one thread.
-Results then never depend on timing, and a model needs no locks.
+Invariant: all denoising happens on this one thread, and so does all other work of the model
+(VAE, text encoding) or, on a GPU, all of it on one other thread (see ``auxiliary``). Results then
+never depend on timing, and a model needs no locks.
 """
 
 import threading
@@ -11,7 +12,8 @@ from typing import Any, Protocol, Self, TypeVar
 
 import torch
 
-from edict_engine.errors import Cancelled, EngineClosed, ParameterError
+from edict_engine.auxiliary import Auxiliary, call
+from edict_engine.errors import EngineClosed, ParameterError
 from edict_engine.group import Denoise, Trajectory
 from edict_engine.lanes import Lanes
 from edict_engine.ticket import Ticket
@@ -27,6 +29,10 @@ class Denoiser(Protocol):
     def denoise(self) -> Denoise:
         """The network; see ``group.Denoise``."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+
 
 class Engine:
     """Runs trajectories in shared batches on one daemon thread. Use it as a context manager.
@@ -40,6 +46,7 @@ class Engine:
             raise ParameterError(f"rungs are {tuple(rungs)}: give row counts of at least 1")
         self._largest_rung = max(rungs)
         self._lanes = Lanes(model.denoise, rungs)
+        self._auxiliary = Auxiliary(model.device) if model.device.type == "cuda" else None
         self._inbox: deque[tuple[Job, Ticket[Any]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -66,9 +73,12 @@ class Engine:
         return ticket
 
     def run(self, function: Callable[[], T]) -> Ticket[T]:
-        """Call ``function`` on the device thread, between two turns, in the order of arrival."""
+        """Call ``function`` in the order of arrival: between turns, or on a GPU beside them."""
         ticket: Ticket[T] = Ticket()
-        self._post(lambda: _call(function, ticket), ticket)
+        if self._auxiliary:
+            self._auxiliary.run(function, ticket)
+        else:
+            self._post(lambda: call(function, ticket), ticket)
         return ticket
 
     def close(self) -> None:
@@ -76,6 +86,8 @@ class Engine:
         with self._changed:
             self._closed = True
             self._changed.notify()
+        if self._auxiliary:
+            self._auxiliary.close()
         self._thread.join()
 
     @property
@@ -126,16 +138,3 @@ class Engine:
         for _, ticket in self._inbox:
             ticket.fail(error)
         self._lanes.fail(error)
-
-
-def _call(function: Callable[[], T], ticket: Ticket[T]) -> None:
-    if ticket.cancel_requested:
-        ticket.fail(Cancelled("the call was cancelled before it started"))
-        return
-    try:
-        value = function()
-    except Exception as error:
-        ticket.fail(error)
-    else:
-        ticket.advance()
-        ticket.succeed(value)

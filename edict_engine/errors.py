@@ -15,12 +15,13 @@ The tree, with the stable code of each class::
     │   └── ModelMismatch       model_mismatch
     ├── LatentFileError         bad_latent_file
     ├── Diverged                diverged
+    ├── OutOfMemory             out_of_memory
     ├── Cancelled               cancelled
     └── EngineClosed            engine_closed
 
 Codes are for programs and never change. Messages are for people: they say the value, the limit
-and the remedy. All but ``ModelUnreachable``, ``Cancelled`` and ``EngineClosed`` are permanent:
-the same call fails again.
+and the remedy. All but ``ModelUnreachable``, ``OutOfMemory``, ``Cancelled`` and ``EngineClosed``
+are permanent: the same call fails again.
 """
 
 from typing import ClassVar
@@ -118,6 +119,23 @@ class Diverged(EngineError):
         )
         self.step = step
         self.timestep = timestep
+
+
+class OutOfMemory(EngineError):
+    """A trajectory does not fit into the device's memory in the smallest batch that it may have."""
+
+    code = "out_of_memory"
+
+    def __init__(self, rows: int, latent_shape: tuple[int, int, int], *, pinned: bool) -> None:
+        size = "x".join(map(str, latent_shape))
+        why = "as its inversion had" if pinned else "the fewest that it can have"
+        remedy = "invert the image again with smaller rungs" if pinned else "take a smaller image"
+        super().__init__(
+            f"the network ran out of memory on a batch of {rows} rows, {why}, of latents of "
+            f"{size}: free the device of other work, or {remedy}"
+        )
+        self.rows = rows
+        self.latent_shape = latent_shape
 
 
 class Cancelled(EngineError):

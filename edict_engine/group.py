@@ -8,11 +8,12 @@ Lanes may differ in timestep, direction, prompt, guidance and sampler.
 Invariant: the batch of a group always has exactly ``rung`` rows (idle ones repeat a busy one),
 and a lane stays in the group it started in. At a fixed batch shape a row's result depends neither
 on its neighbours nor on its position, while another shape changes the last bits: this is what
-lets an inversion reproduce bit for bit beside other work. Never resize a running group.
+lets an inversion reproduce bit for bit beside other work. Never resize a running group: what no
+longer fits into memory starts again from its beginning in another one.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -24,6 +25,7 @@ from edict_engine.conditioning import Conditioning
 from edict_engine.errors import Cancelled, Diverged
 from edict_engine.fixed_point import LIMIT
 from edict_engine.guidance import Guidance
+from edict_engine.memory import ran_out
 from edict_engine.samplers import Coroutine, Query
 from edict_engine.ticket import Ticket
 
@@ -51,28 +53,48 @@ class Denoise(Protocol):
 
 @dataclass(frozen=True)
 class Trajectory(Generic[T]):
-    """One run of a sampler: its coroutine, its guidance, (C, H, W), and how many queries it asks.
+    """One run of a sampler: what starts it, its guidance, (C, H, W), how many queries it asks.
 
-    ``turns`` is only for progress.
+    ``start`` makes the sampler's coroutine, on the device thread, and makes it anew if the
+    trajectory has to start again. ``turns`` is only for progress.
     """
 
-    coroutine: Coroutine[T]
+    start: Callable[[], Coroutine[T]]
     guidance: Guidance
     latent_shape: LatentShape
     turns: int
 
 
+@dataclass(frozen=True, order=True)
+class Submission:
+    """A trajectory that was handed to the engine; sorts by priority, then by arrival.
+
+    ``pinned`` is the only rung that it may run at, if that matters.
+    """
+
+    rank: tuple[int, int]
+    trajectory: Trajectory[Any] = field(compare=False)
+    ticket: Ticket[Any] = field(compare=False)
+    pinned: int | None = field(compare=False)
+
+    @property
+    def rows(self) -> int:
+        """Batch rows that it needs."""
+        return self.trajectory.guidance.rows
+
+
 class Lane:
     """A running trajectory and the query that it waits for an answer to."""
 
-    def __init__(self, trajectory: Trajectory[Any], ticket: Ticket[Any]) -> None:
-        self.rows = trajectory.guidance.rows
-        self.control = trajectory.guidance.control
+    def __init__(self, submission: Submission) -> None:
+        self.submission = submission
+        self.rows = submission.rows
+        self.control = submission.trajectory.guidance.control
         self.contexts: Conditioning
         self.query: Query
-        self._trajectory = trajectory
-        self._coroutine = trajectory.coroutine
-        self._ticket = ticket
+        self._guidance = submission.trajectory.guidance
+        self._coroutine: Coroutine[Any]
+        self._ticket = submission.ticket
 
     def start(self) -> None:
         """Set ``contexts`` and run the coroutine to its first query."""
@@ -85,12 +107,18 @@ class Lane:
 
     def combine(self, outputs: Tensor) -> Tensor:
         """Turn the network's outputs for this lane's rows into the noise that it asked for."""
-        return self._trajectory.guidance.combine(outputs, self.query.timestep)
+        return self._guidance.combine(outputs, self.query.timestep)
 
     def fail(self, error: Exception) -> None:
         """End the ticket with ``error``."""
         self._coroutine.close()
         self._ticket.fail(error)
+
+    def stop(self) -> Submission:
+        """Give up what was done, so that the submission can start again elsewhere."""
+        self._coroutine.close()
+        self._ticket.restart()
+        return self.submission
 
     @property
     def running(self) -> bool:
@@ -103,7 +131,8 @@ class Lane:
             self.fail(Cancelled("the trajectory was cancelled"))
 
     def _first_query(self) -> Query:
-        self.contexts = self._trajectory.guidance.contexts
+        self.contexts = self._guidance.contexts
+        self._coroutine = self.submission.trajectory.start()
         return next(self._coroutine)
 
     def _resume(self, run: Callable[[], Query]) -> None:
@@ -165,16 +194,21 @@ class Group:
         lane.start()
         self._keep([*self.lanes, lane])
 
-    def turn(self, denoise: Denoise) -> None:
-        """Take one query of every lane to the network and send the answers back."""
+    def turn(self, denoise: Denoise) -> bool:
+        """Take one query of every lane to the network and send the answers back.
+
+        Return False if memory did not suffice for the call. The lanes are then as they were.
+        """
         for lane in self.lanes:
             lane.stop_if_cancelled()
         self._keep(self.lanes)
         if not self.lanes:
-            return
+            return True
         try:
             noises, healthy = self._evaluate(denoise)
         except Exception as error:
+            if ran_out(error):
+                return False
             # The call failed, and with it everything in it.
             for lane in self.lanes:
                 lane.fail(error)
@@ -185,6 +219,7 @@ class Group:
                 else:
                     lane.fail(Diverged(lane.query.position, lane.query.timestep))
         self._keep(self.lanes)
+        return True
 
     def fail(self, error: Exception) -> None:
         """End every lane with ``error``."""

@@ -2,31 +2,21 @@
 
 Trajectories wait by priority, start in the group (see ``group``) of their latent shape and rung as
 soon as there is room, and the groups take turns.
+
+A rung that does not fit into memory is not used again for latents of that shape. What ran there
+waits again, in its old place, and starts from its beginning at the next smaller rung: half of a
+trajectory at one rung and half at another would be bits that nothing can reproduce.
 """
 
 import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
-from edict_engine.errors import Cancelled
-from edict_engine.group import Denoise, Group, Lane, LatentShape, T, Trajectory
+from edict_engine import memory
+from edict_engine.errors import Cancelled, OutOfMemory
+from edict_engine.group import Denoise, Group, Lane, LatentShape, Submission, T, Trajectory
 from edict_engine.ticket import Ticket
 
-
-@dataclass(order=True)
-class Waiting:
-    """A trajectory before its first turn; sorts by priority, then by arrival."""
-
-    rank: tuple[int, int]
-    trajectory: Trajectory[Any] = field(compare=False)
-    ticket: Ticket[Any] = field(compare=False)
-    pinned: int | None = field(compare=False)
-
-    @property
-    def rows(self) -> int:
-        """Batch rows that it will need."""
-        return self.trajectory.guidance.rows
+GroupKey = tuple[LatentShape, int]
 
 
 class Lanes:
@@ -38,10 +28,10 @@ class Lanes:
 
     def __init__(self, denoise: Denoise, rungs: Sequence[int]) -> None:
         self._denoise = denoise
-        self._rungs = sorted(rungs)
-        self._waiting: list[Waiting] = []
+        self._ladder = Ladder(rungs)
+        self._waiting: list[Submission] = []
         self._arrivals = 0
-        self._groups: dict[tuple[LatentShape, int], Group] = {}
+        self._groups: dict[GroupKey, Group] = {}
 
     @property
     def idle(self) -> bool:
@@ -54,7 +44,7 @@ class Lanes:
         """Queue ``trajectory``: higher ``priority`` first, then by arrival; see ``Engine``."""
         self._arrivals += 1
         rank = (-priority, self._arrivals)
-        bisect.insort(self._waiting, Waiting(rank, trajectory, ticket, rung))
+        bisect.insort(self._waiting, Submission(rank, trajectory, ticket, rung))
 
     def turn(self) -> None:
         """Admit what fits, then run one turn of the group whose turn it is."""
@@ -62,9 +52,11 @@ class Lanes:
         if not self._groups:
             return
         key, group = next(iter(self._groups.items()))
-        group.turn(self._denoise)
+        enough = group.turn(self._denoise)
         del self._groups[key]
-        if group.lanes:
+        if not enough:
+            self._retreat(key, group.lanes)
+        elif group.lanes:
             self._groups[key] = group  # to the end of the line
 
     def fail(self, error: Exception) -> None:
@@ -82,31 +74,31 @@ class Lanes:
         Once one must wait for a group, nothing behind it enters that group: a stream of narrow
         trajectories cannot starve a wide one.
         """
-        closed: set[tuple[LatentShape, int]] = set()
+        closed: set[GroupKey] = set()
         for waiting in tuple(self._waiting):
             if waiting.ticket.cancel_requested:
                 self._waiting.remove(waiting)
                 waiting.ticket.fail(Cancelled("the trajectory was cancelled before it started"))
                 continue
-            shape = waiting.trajectory.latent_shape
-            key = shape, waiting.pinned or self._rung(shape)
+            key = waiting.trajectory.latent_shape, waiting.pinned or self._rung(waiting)
             if key in closed or not self._fits(key, waiting.rows):
                 closed.add(key)
                 continue
             self._waiting.remove(waiting)
             self._start(waiting, key)
 
-    def _fits(self, key: tuple[LatentShape, int], rows: int) -> bool:
+    def _fits(self, key: GroupKey, rows: int) -> bool:
         busy = self._groups[key].busy_rows if key in self._groups else 0
         return busy + rows <= key[1]
 
-    def _start(self, waiting: Waiting, key: tuple[LatentShape, int]) -> None:
+    def _start(self, waiting: Submission, key: GroupKey) -> None:
         waiting.ticket.rung = key[1]
         group = self._groups.setdefault(key, Group(key[1]))
-        group.admit(Lane(waiting.trajectory, waiting.ticket))
+        group.admit(Lane(waiting))
 
-    def _rung(self, shape: LatentShape) -> int:
-        """Return the smallest rung that holds all unpinned work of ``shape``, or the largest."""
+    def _rung(self, submission: Submission) -> int:
+        """Return the rung for all unpinned work of its shape, or for it alone if it is wider."""
+        shape = submission.trajectory.latent_shape
         waiting = sum(
             entry.rows
             for entry in self._waiting
@@ -115,5 +107,41 @@ class Lanes:
         running = sum(
             group.busy_rows for (other, _), group in self._groups.items() if other == shape
         )
-        holding = (rung for rung in self._rungs if rung >= waiting + running)
-        return next(holding, self._rungs[-1])
+        return max(self._ladder.rung(shape, waiting + running), submission.rows)
+
+    def _retreat(self, key: GroupKey, lanes: Sequence[Lane]) -> None:
+        """Let ``lanes``, whose batch was too large, wait for a smaller one, or end them."""
+        shape, rung = key
+        memory.release()
+        self._ladder.drop(shape, rung)
+        for lane in lanes:
+            pinned = lane.submission.pinned is not None
+            if pinned or lane.rows == rung:
+                lane.fail(OutOfMemory(rung, shape, pinned=pinned))
+            else:
+                bisect.insort(self._waiting, lane.stop())
+
+
+class Ladder:
+    """The row counts that batches may have, without those that memory did not suffice for.
+
+    That is remembered for each latent shape, since a large image may not fit where small ones do.
+    """
+
+    def __init__(self, rungs: Sequence[int]) -> None:
+        self._rungs = sorted(rungs)
+        self._largest: dict[LatentShape, int] = {}
+
+    def rung(self, shape: LatentShape, rows: int) -> int:
+        """Return the smallest rung that holds ``rows``, or the largest that there is."""
+        allowed = self._allowed(shape)
+        return next((rung for rung in allowed if rung >= rows), allowed[-1])
+
+    def drop(self, shape: LatentShape, rung: int) -> None:
+        """Use no rung of ``rung`` rows or more again; below the smallest, halve."""
+        smaller = [each for each in self._allowed(shape) if each < rung]
+        self._largest[shape] = smaller[-1] if smaller else max(1, rung // 2)
+
+    def _allowed(self, shape: LatentShape) -> list[int]:
+        largest = self._largest.get(shape, self._rungs[-1])
+        return [rung for rung in self._rungs if rung <= largest] or [largest]

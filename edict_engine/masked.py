@@ -62,14 +62,15 @@ def mask_image(inside: Tensor, size: tuple[int, int]) -> Image.Image:
 
 
 class Recorder:
-    """An ``AfterStep`` that keeps every state of a generation, on the device."""
+    """An ``AfterStep`` that keeps every state of a generation, by position, on the device."""
 
     def __init__(self) -> None:
         self.states: list[LatentPair] = []
 
-    def __call__(self, _: int, pair: LatentPair) -> LatentPair:
+    def __call__(self, position: int, pair: LatentPair) -> LatentPair:
         """Keep ``pair`` and go on with it."""
-        self.states.append(pair)
+        # A trajectory that ran out of memory starts again, from its first step.
+        self.states[position:] = [pair]
         return pair
 
 

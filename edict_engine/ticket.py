@@ -17,7 +17,8 @@ class Progress(NamedTuple):
 class Ticket(Generic[T]):
     """A future with cancellation and progress. Any thread may use it.
 
-    ``rung`` is the row count of the batches that the work runs in, 0 until it has started.
+    ``rung`` is the row count of the batches that the work runs in, 0 until it has started. Where
+    memory runs out, work starts again in smaller ones: only at the end is ``rung`` final.
     """
 
     def __init__(self, turns: int = 1) -> None:
@@ -61,6 +62,11 @@ class Ticket(Generic[T]):
     def advance(self) -> None:
         """Count one turn."""
         self._progress = Progress(self._progress.done + 1, self._progress.total)
+
+    def restart(self) -> None:
+        """Go back to before the first turn."""
+        self._progress = Progress(0, self._progress.total)
+        self.rung = 0
 
     def succeed(self, value: T) -> None:
         """End with a value."""

@@ -12,7 +12,7 @@ failed with the fault's text.
 import random
 from dataclasses import dataclass
 
-from edict_engine.errors import EngineError
+from edict_engine.errors import EngineError, OutOfMemory
 from jobs.errors import JobsError
 
 BACKOFF_SECONDS = 2.0
@@ -57,7 +57,7 @@ def classify(error: Exception) -> Failure:
     return Failure(
         code=code if isinstance(code, str) else "internal_error",
         message=str(error) or type(error).__name__,
-        permanent=isinstance(error, PERMANENT),
+        permanent=isinstance(error, PERMANENT) and not isinstance(error, OutOfMemory),
     )
 
 

@@ -99,6 +99,8 @@ class FakeModel:
     The context's first number is added to the noise, so that guidance has something to steer.
     """
 
+    device = torch.device("cpu")
+
     def __init__(self) -> None:
         self.calls: list[tuple[torch.Size, list[int]]] = []
 
@@ -130,6 +132,6 @@ def trajectory(
     pair = pair or start_pair()
     sampler = get_sampler(parameters.sampler)
     grid = SCHEDULE.grid(parameters.steps, parameters.strength)
-    coroutine = getattr(sampler, direction)(pair, grid, parameters)
+    start = functools.partial(getattr(sampler, direction), pair, grid, parameters)
     turns = getattr(sampler, TURNS[direction])(grid)
-    return Trajectory(coroutine, guidance or fake_guidance(parameters.guidance), pair.shape, turns)
+    return Trajectory(start, guidance or fake_guidance(parameters.guidance), pair.shape, turns)

@@ -1,6 +1,7 @@
 """Admission, batching and failure, turn by turn, without a thread."""
 
 from collections.abc import Generator
+from functools import partial
 
 import pytest
 import torch
@@ -74,7 +75,7 @@ def test_lanes_of_every_kind_share_one_call_and_each_gets_what_it_would_get_alon
     # Then it took as many calls as the longest needs, and every pair is the lonely one's
     assert turns == 6
     for ticket, work in zip(tickets, alone, strict=True):
-        expected = drive(work.coroutine, lambda latent, t: fake_noise(latent, t) + 0.1)
+        expected = drive(work.start(), lambda latent, t: fake_noise(latent, t) + 0.1)
         assert ticket.result().equal(expected)
 
 
@@ -93,7 +94,7 @@ def test_guidance_combines_a_lanes_own_rows() -> None:
     ticket = bench.add(work)
     bench.finish()
     expected = trajectory(SamplerParameters("ddim", steps=2, strength=1.0, guidance=3.0))
-    assert ticket.result().equal(drive(expected.coroutine, guided_noise))
+    assert ticket.result().equal(drive(expected.start(), guided_noise))
 
 
 @pytest.mark.parametrize(("count", "rung"), [(1, 2), (2, 8), (4, 8), (5, 16), (9, 16)])
@@ -219,9 +220,9 @@ def test_an_error_in_one_sampler_fails_only_its_own_ticket() -> None:
 
     bench = Bench(8)
     good = bench.add()
-    bad = [bench.add(Trajectory(broken(n), fake_guidance(), (4, 8, 8), 9)) for n in (0, 2)]
+    bad = [bench.add(Trajectory(partial(broken, n), fake_guidance(), (4, 8, 8), 9)) for n in (0, 2)]
     bench.finish()
-    assert good.result().equal(drive(trajectory(TWO_STEPS).coroutine, guided_noise))
+    assert good.result().equal(drive(trajectory(TWO_STEPS).start(), guided_noise))
     for ticket in bad:
         with pytest.raises(ZeroDivisionError, match="a bug"):
             ticket.result()

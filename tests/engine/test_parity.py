@@ -1,5 +1,6 @@
 """The sampler's numbers are those of the paper's authors (see tests/reference/README.md)."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -44,8 +45,8 @@ def run(
     )
     grid = model.schedule.grid(parameters.steps, parameters.strength)
     guidance = guide(model, case, direction)
-    coroutine = getattr(get_sampler(sampler), direction)(pair, grid, parameters)
-    return engine.submit(Trajectory(coroutine, guidance, pair.shape, len(grid))).result()
+    start = partial(getattr(get_sampler(sampler), direction), pair, grid, parameters)
+    return engine.submit(Trajectory(start, guidance, pair.shape, len(grid))).result()
 
 
 @pytest.mark.parametrize("index", CASES)

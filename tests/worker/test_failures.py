@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from edict_engine.errors import PromptTooLong, UnreadableImage
+from edict_engine.errors import OutOfMemory, PromptTooLong, UnreadableImage
 from jobs.errors import AccessDenied, ObjectNotFound, ServiceUnavailable
 from worker.failures import BACKOFF_LIMIT_SECONDS, SourceChanged, SourceRefused, backoff, classify
 
@@ -21,6 +21,7 @@ from worker.failures import BACKOFF_LIMIT_SECONDS, SourceChanged, SourceRefused,
         (SourceChanged("other bytes"), "source_changed", True),
         (ServiceUnavailable("away"), "service_unavailable", False),
         (torch.OutOfMemoryError("full"), "out_of_memory", False),
+        (OutOfMemory(2, (4, 8, 8), pinned=False), "out_of_memory", False),
         (ZeroDivisionError("a fault of ours"), "internal_error", False),
     ],
 )

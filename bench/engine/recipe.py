@@ -1,10 +1,7 @@
 """How fast and how exact: the paper's recipe against the engine.
 
-    python -m bench.engine [--images 8] [--steps 50] [--json]
-
-Same model, same latents, same machine and threads, one run. A row inverts and edits images at the
-editing setting (strength 0.8, guidance 3), and then, outside the clock, generates the inversions
-back and reports the largest difference from where they started.
+A row inverts and edits images, and then, outside the clock, generates the inversions back and
+reports the largest difference from where they started.
 
 * *recipe*: what the paper published. State and network in float64, one image at a time, the
   conditional and the unconditional pass as separate calls.
@@ -14,14 +11,11 @@ back and reports the largest difference from where they started.
 Text encoding, the VAE and loading are outside the clock in every row.
 """
 
-import argparse
-import json
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from edict_engine.conditioning import Conditioning
@@ -29,13 +23,12 @@ from edict_engine.engine import Engine
 from edict_engine.fixed_point import LatentPair, quantise, to_float
 from edict_engine.group import Trajectory
 from edict_engine.guidance import ClassifierFree
-from edict_engine.model import Model, load_model
+from edict_engine.model import Model
 from edict_engine.parameters import SamplerParameters
-from edict_engine.samplers.base import Generation, Inversion
+from edict_engine.samplers.base import Coroutine, Generation, Inversion, Sampler
 from edict_engine.samplers.edict import EDICT
 from edict_engine.schedule import Step
 
-DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 BASE, EDIT = "a photo of red tomatoes", "a photo of green apples"
 
 
@@ -102,9 +95,12 @@ class Recipe:
 
 
 class Batched:
-    """EDICT by the engine: integer state, one call for the rows of all images."""
+    """A sampler by the engine: integer state, one call for the rows of all images."""
 
-    def __init__(self, model: Model, parameters: SamplerParameters) -> None:
+    def __init__(
+        self, model: Model, parameters: SamplerParameters, sampler: Sampler = EDICT
+    ) -> None:
+        self._sampler = sampler
         self._model = model
         self._parameters = parameters
         self._grid = model.schedule.grid(parameters.steps, parameters.strength)
@@ -117,10 +113,10 @@ class Batched:
         with Engine(self._model, rungs=(rows,)) as engine:
             begun = time.perf_counter()
             pairs = [LatentPair(z, z) for z in starts]
-            inverted = self._run(engine, EDICT.invert, pairs, BASE)
-            self._run(engine, EDICT.generate, inverted, EDIT)
+            inverted = self._run(engine, self._sampler.invert, pairs, BASE)
+            self._run(engine, self._sampler.generate, inverted, EDIT)
             seconds = time.perf_counter() - begun
-            back = self._run(engine, EDICT.generate, inverted, BASE)
+            back = self._run(engine, self._sampler.generate, inverted, BASE)
         return row(name, seconds, [to_float(p.x) for p in back], [to_float(z) for z in starts])
 
     def _run(
@@ -132,14 +128,13 @@ class Batched:
     ) -> list[LatentPair]:
         embed, scale = self._model.embed, self._parameters.guidance
         guidance = ClassifierFree(embed(""), embed(prompt), scale)
-        turns = len(self._grid) * EDICT.calls_per_step
+        turns = len(self._grid) * self._sampler.calls_per_step
+
+        def start(pair: LatentPair) -> Callable[[], Coroutine[LatentPair]]:
+            return lambda: direction(pair, self._grid, self._parameters)
+
         tickets = [
-            engine.submit(
-                Trajectory(
-                    direction(pair, self._grid, self._parameters), guidance, pair.shape, turns
-                )
-            )
-            for pair in pairs
+            engine.submit(Trajectory(start(pair), guidance, pair.shape, turns)) for pair in pairs
         ]
         return [ticket.result() for ticket in tickets]
 
@@ -151,10 +146,10 @@ def coefficients(step: Step) -> tuple[float, float]:
 
 def warm_up(model: Model, rows: int) -> None:
     """Pay for embedding the prompts and for the first call of a shape outside the clock."""
-    contexts = Conditioning.stack([model.embed(text) for text in (BASE, EDIT, "")])
+    contexts = [model.embed(text) for text in (BASE, EDIT, "")]
     latents = torch.zeros(rows, *model.latent_shape(model.default_size, model.default_size))
     timesteps = torch.zeros(rows, dtype=torch.int64)
-    model.denoise(latents, timesteps, contexts.padded(rows))
+    model.denoise(latents, timesteps, Conditioning.stack(contexts[:1]).padded(rows))
 
 
 def row(name: str, seconds: float, back: list[Tensor], starts: list[Tensor]) -> Row:
@@ -172,60 +167,17 @@ def make_latents(model: Model, count: int) -> list[Tensor]:
     return [model.encode(image) for image in images]
 
 
-def measure(images: int, parameters: SamplerParameters) -> list[Row]:
+def measure(
+    models: dict[torch.dtype, Model], latents: list[Tensor], parameters: SamplerParameters
+) -> list[Row]:
     """Run every contender; the recipes on two images at most, since they go one by one."""
-    models = {dtype: load_model("demo", dtype=dtype) for dtype in DTYPES}
-    latents = make_latents(models[torch.float64], images)
     few = latents[:2]
-    return [
+    rows = [
         Recipe(models[torch.float64], parameters).measure("recipe", few),
         Recipe(models[torch.float32], parameters).measure("recipe in float32", few),
         Batched(models[torch.float32], parameters).measure("engine, float32", latents),
-        Batched(models[torch.bfloat16], parameters).measure("engine, bfloat16", latents),
     ]
-
-
-def show(rows: list[Row], parameters: SamplerParameters) -> None:
-    """Print the table."""
-    title = f"{parameters}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    table = Table("", "images", "images/s", "times the recipe", "round-trip max error", title=title)
-    for line in rows:
-        table.add_row(
-            line.name,
-            str(line.images),
-            f"{line.images_per_second:.3f}",
-            f"{line.images_per_second / rows[0].images_per_second:.2f}",
-            f"{line.round_trip_max_error:.2g}",
-        )
-    Console().print(table)
-
-
-def summary(rows: list[Row]) -> dict[str, object]:
-    """Return what ``--json`` prints."""
-    recipe, _, single, half = rows
-    return {
-        "speedup_float32": single.images_per_second / recipe.images_per_second,
-        "speedup_bfloat16": half.images_per_second / recipe.images_per_second,
-        "round_trip_max_error": max(single.round_trip_max_error, half.round_trip_max_error),
-        "threads": torch.get_num_threads(),
-        "rows": [asdict(line) for line in rows],
-    }
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
-    parser.add_argument("--images", type=int, default=8, help="images in the engine's batch")
-    parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
-    options = parser.parse_args()
-    parameters = SamplerParameters(steps=options.steps, strength=0.8, guidance=3.0)
-    rows = measure(options.images, parameters)
-    if options.json:
-        print(json.dumps(summary(rows)))
-    else:
-        show(rows, parameters)
-
-
-if __name__ == "__main__":
-    main()
+    if torch.bfloat16 in models:
+        engine = Batched(models[torch.bfloat16], parameters)
+        rows.append(engine.measure("engine, bfloat16", latents))
+    return rows

@@ -1,0 +1,1 @@
+"""The engine's figures: ``python -m bench.engine``."""
