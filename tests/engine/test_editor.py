@@ -22,6 +22,7 @@ from edict_engine.images import to_image, to_pixels
 from edict_engine.latent_file import Inversion, load_inversion, save_inversion
 from edict_engine.metrics import psnr
 from edict_engine.model import Model, load_model
+from edict_engine.numerics import fastest_dtype
 from edict_engine.parameters import SamplerParameters
 
 from .conftest import tiny_model
@@ -31,7 +32,7 @@ SHORT = SamplerParameters(steps=5, strength=0.8)
 
 @pytest.fixture(scope="module")
 def demo() -> Model:
-    return load_model("demo")
+    return load_model("demo", dtype=fastest_dtype(torch.device("cpu")))
 
 
 @pytest.fixture(scope="module")
