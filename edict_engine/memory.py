@@ -15,3 +15,9 @@ def release() -> None:
     """Give cached blocks back to the device, so that batches of another shape find room."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def free_share(device: torch.device) -> float:
+    """Return the share of a GPU's memory that nobody holds; our own cached blocks count as held."""
+    free, total = torch.cuda.mem_get_info(device)
+    return free / total

@@ -26,6 +26,7 @@ from edict_engine.editor import Editor
 from edict_engine.engine import Engine
 from edict_engine.model import Model, load_model
 from edict_engine.numerics import fastest_dtype
+from edict_engine.probe import probe_rungs
 from jobs.celery_app import make_app
 from jobs.database import check_database, open_database
 from jobs.messages import RUN_SHARD, Shard, queue_name
@@ -65,7 +66,9 @@ def run_process(settings: Settings, *, model: str, device: str, torch_device: st
         store = JobStore(database, max_attempts=settings.max_attempts)
         worker = stack.enter_context(_registered(store, device, loaded))
         keeper = stack.enter_context(LeaseKeeper(store, worker.name, lease=settings.lease_seconds))
-        engine = stack.enter_context(Engine(loaded, rungs=settings.rungs))
+        shape = loaded.latent_shape(loaded.default_size, loaded.default_size)
+        rungs = probe_rungs(loaded, shape, settings.rungs)
+        engine = stack.enter_context(Engine(loaded, rungs=rungs))
         pool = stack.enter_context(ThreadPoolExecutor(JOB_THREADS, thread_name_prefix="job"))
         runner = _runner(settings, store, keeper, Editor(loaded, engine), pool)
         _log.info("worker.ready", worker=worker.name, model=loaded.name, revision=loaded.revision)
