@@ -176,15 +176,16 @@ class Model:
     ) -> Tensor:
         """Return ε(latents (R, C, h, w), timesteps (R,), contexts of R rows), (R, C, h, w).
 
-        Latents of any float dtype; the result has the denoiser's. ``controls`` change the rows
+        Latents of any float dtype; the result has the denoiser's, and at least float32 where it is
+        computed from a network that predicts velocities. ``controls`` change the rows
         that are their targets and no others.
         """
         sample = latents.to(self.dtype, memory_format=numerics.memory_format(self.device))
         options = {"controls": controls} if controls else None
-        noise: Tensor = self._networks.unet(
+        output: Tensor = self._networks.unet(
             sample, timesteps, contexts.hidden, cross_attention_kwargs=options
         ).sample
-        return noise
+        return self.schedule.to_noise(output, latents, timesteps)
 
 
 def _on_grid(latent: Tensor) -> Tensor:
