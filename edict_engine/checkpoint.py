@@ -11,20 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from edict_engine.errors import ModelNotFound, ModelNotUsable, ModelUnreachable
+from edict_engine.families import find_family
 
 #: The checkpoint that ships with the package, and the source that names it.
 DEMO = "demo"
 DEMO_FOLDER = Path(__file__).parent / "small_model"
 
-#: What each component must be. A scheduler of any class describes the same noise schedule.
-CLASSES = {
-    "tokenizer": {"CLIPTokenizer", "CLIPTokenizerFast"},
-    "text_encoder": {"CLIPTextModel"},
-    "unet": {"UNet2DConditionModel"},
-    "vae": {"AutoencoderKL"},
-}
-COMPONENTS = (*CLASSES, "scheduler")
-WEIGHTED = ("text_encoder", "unet", "vae")
 #: "name" or "owner/name".
 HUB_ID_PARTS = 2
 HASHED_SUFFIXES = {".json", ".txt", ".safetensors"}
@@ -85,18 +77,20 @@ def read_json(path: Path) -> dict[str, Any]:
 def check_layout(folder: Path) -> None:
     """Raise ``ModelNotUsable`` unless every component is there and of a kind that runs."""
     index = read_json(folder / "model_index.json")
-    for component in COMPONENTS:
+    family = find_family(index)
+    # A scheduler of any class describes the same noise schedule.
+    for component in (*family.classes, "scheduler"):
         _, kind = index.get(component) or (None, None)
         if kind is None or not (folder / component).is_dir():
             raise ModelNotUsable(
                 f"{folder} has no {component}: give a complete Stable Diffusion folder"
             )
-        if kind not in CLASSES.get(component, {kind}):
+        if kind not in family.classes.get(component, (kind,)):
             raise ModelNotUsable(
                 f"the {component} of {folder} is a {kind} and the engine runs "
-                f"{' or '.join(sorted(CLASSES[component]))}: choose a Stable Diffusion 1.x model"
+                f"{' or '.join(family.classes[component])}: choose a Stable Diffusion model"
             )
-    for component in WEIGHTED:
+    for component in family.libraries:
         if not any((folder / component).glob("*.safetensors")):
             raise ModelNotUsable(
                 f"{folder / component} has no .safetensors weights: convert the model with "
@@ -105,7 +99,7 @@ def check_layout(folder: Path) -> None:
 
 
 def _download(source: str, revision: str | None, local_files_only: bool) -> Path:
-    """Fetch the five components of a hub id into the local cache; return the snapshot's folder."""
+    """Fetch the components of a hub id into the local cache; return the snapshot's folder."""
     from diffusers import DiffusionPipeline  # takes seconds to import
 
     skipped = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder"))
@@ -129,7 +123,8 @@ def _hash_files(folder: Path) -> str:
     """Return the SHA-256 over the names and contents of all that can affect the model."""
     total = hashlib.sha256()
     candidates = [folder / "model_index.json"]
-    for component in COMPONENTS:
+    family = find_family(read_json(folder / "model_index.json"))
+    for component in (*family.classes, "scheduler"):
         candidates += (folder / component).iterdir()
     for path in sorted(candidates):
         if path.suffix in HASHED_SUFFIXES:

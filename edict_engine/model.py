@@ -6,7 +6,6 @@ and option names end here. ``Model`` is not locked; the engine calls it from one
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from edict_engine.attention_processor import control_attention
 from edict_engine.checkpoint import Checkpoint, find_checkpoint, read_json
 from edict_engine.conditioning import Conditioning
 from edict_engine.errors import ModelNotUsable, PromptTooLong
+from edict_engine.families import Family, Networks, find_family
 from edict_engine.schedule import NoiseSchedule
 
 #: Prompts whose embeddings are kept. One of SD 1.x takes 77 · 768 · 2 bytes = 118 kB.
@@ -28,16 +28,6 @@ EMBEDDINGS_KEPT = 256
 #: Distance of the points that image latents lie at. Far below what a VAE resolves, and far above
 #: the 2^-33 that the sampler's integers may be off by.
 LATENT_GRID = 2.0**-20
-
-
-@dataclass(frozen=True)
-class Networks:
-    """The loaded components, of the classes in ``checkpoint.CLASSES``."""
-
-    tokenizer: Any
-    text_encoder: Any
-    unet: Any
-    vae: Any
 
 
 def load_model(
@@ -52,7 +42,8 @@ def load_model(
     """Load "demo", a folder or a hub id; safetensors only, and never any code.
 
     ``dtype`` is the denoiser's precision; the text encoder, run once a prompt, has at least
-    float32. On CUDA, ``numerics.make_deterministic`` is called.
+    float32. ``vae_dtype`` may be float16 only for a VAE whose config has ``force_upcast`` false:
+    the activations of others overflow. On CUDA, ``numerics.make_deterministic`` is called.
 
     Raises ``ModelNotFound`` or ``ModelNotUsable``, with what to do.
     """
@@ -62,8 +53,13 @@ def load_model(
     checkpoint = find_checkpoint(source, revision=revision, local_files_only=local_files_only)
     config = read_json(checkpoint.folder / "scheduler" / "scheduler_config.json")
     schedule = NoiseSchedule.from_config(config)
-    networks = _load_networks(checkpoint, device, dtype, vae_dtype)
-    return Model(checkpoint, schedule, networks)
+    index = read_json(checkpoint.folder / "model_index.json")
+    kind = find_family(index)
+    _check_vae_dtype(checkpoint.folder, vae_dtype)
+    networks = _load_networks(kind, checkpoint.folder, dtype, vae_dtype)
+    family = kind(networks, index)
+    _place(networks, device)
+    return Model(checkpoint, schedule, family)
 
 
 class Model:
@@ -74,10 +70,12 @@ class Model:
     with a cache of the latest prompts.
     """
 
-    def __init__(self, checkpoint: Checkpoint, schedule: NoiseSchedule, networks: Networks) -> None:
+    def __init__(self, checkpoint: Checkpoint, schedule: NoiseSchedule, family: Family) -> None:
+        networks = family.networks
         self.name = checkpoint.name
         self.revision = checkpoint.revision
         self.schedule = schedule
+        self._family = family
         self._networks = networks
         self.device: torch.device = networks.unet.device
         self.dtype: torch.dtype = networks.unet.dtype
@@ -115,25 +113,32 @@ class Model:
 
     @torch.inference_mode()
     def _embed(self, prompt: str) -> Conditioning:
-        """Return the text encoder's last hidden state, (L, D) of the denoiser's dtype.
+        """Return the family's embedding of ``prompt``, of the denoiser's dtype.
 
         Raises ``PromptTooLong``.
         """
-        tokens = torch.tensor([self._tokenize(prompt)], device=self.device)
-        hidden = self._networks.text_encoder(tokens).last_hidden_state
-        return Conditioning(hidden[0].to(self.dtype))
+        networks = self._networks
+        tokens = tuple(
+            torch.tensor([self._tokenize(prompt, tokenizer)], device=self.device)
+            for tokenizer in (networks.tokenizer, networks.tokenizer_2)
+            if tokenizer is not None
+        )
+        embedded = self._family.embed(prompt, tokens)
+        pooled = None if embedded.pooled is None else embedded.pooled.to(self.dtype)
+        return Conditioning(embedded.hidden.to(self.dtype), pooled)
 
     def attention_control(self, base_prompt: str, edit_prompt: str) -> Control:
         """Return Prompt-to-Prompt's control of a lane with unconditional, base and edit rows.
 
         Raises ``PromptTooLong``.
         """
-        tokens = share_tokens(self._tokenize(base_prompt), self._tokenize(edit_prompt))
+        tokenizer = self._networks.tokenizer
+        base, edit = (self._tokenize(each, tokenizer) for each in (base_prompt, edit_prompt))
+        tokens = share_tokens(base, edit)
         return Control(source=1, target=2, tokens=tokens.to(self.device))
 
-    def _tokenize(self, prompt: str) -> list[int]:
+    def _tokenize(self, prompt: str, tokenizer: Any) -> list[int]:
         """Return the ids of ``prompt``, padded to ``max_tokens``; raise ``PromptTooLong``."""
-        tokenizer = self._networks.tokenizer
         tokens = len(tokenizer(prompt, verbose=False).input_ids)
         if tokens > self.max_tokens:
             raise PromptTooLong(tokens, self.max_tokens)
@@ -176,47 +181,65 @@ class Model:
     ) -> Tensor:
         """Return ε(latents (R, C, h, w), timesteps (R,), contexts of R rows), (R, C, h, w).
 
-        Latents of any float dtype; the result has the denoiser's. ``controls`` change the rows
+        Latents of any float dtype; the result has the denoiser's, and at least float32 where it is
+        computed from a network that predicts velocities. ``controls`` change the rows
         that are their targets and no others.
         """
         sample = latents.to(self.dtype, memory_format=numerics.memory_format(self.device))
         options = {"controls": controls} if controls else None
-        noise: Tensor = self._networks.unet(
-            sample, timesteps, contexts.hidden, cross_attention_kwargs=options
-        ).sample
-        return noise
+        output = self._family.predict(sample, timesteps, contexts, options)
+        return self.schedule.to_noise(output, latents, timesteps)
 
 
 def _on_grid(latent: Tensor) -> Tensor:
     return (latent.to(torch.float64) / LATENT_GRID).round() * LATENT_GRID
 
 
-def _load_networks(
-    checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, vae_dtype: torch.dtype
-) -> Networks:
-    from diffusers import AutoencoderKL, UNet2DConditionModel  # takes seconds to import
-    from transformers import CLIPTextModel, CLIPTokenizer
+def _check_vae_dtype(folder: Path, dtype: torch.dtype) -> None:
+    # diffusers takes a config without the key to be true.
+    force_upcast = read_json(folder / "vae" / "config.json").get("force_upcast", True)
+    if dtype == torch.float16 and force_upcast:
+        raise ModelNotUsable(
+            f"the VAE in {folder} overflows in float16: choose float32 or bfloat16 as vae_dtype, "
+            "or a VAE that was made for float16 (force_upcast false in its config)"
+        )
 
-    folder = checkpoint.folder
+
+def _load_networks(
+    family: type[Family], folder: Path, dtype: torch.dtype, vae_dtype: torch.dtype
+) -> Networks:
+    import diffusers  # takes seconds to import
+    import transformers
+
     # At least float32, and float64 for a float64 denoiser.
     text_dtype = torch.promote_types(dtype, torch.float32)
+    parts: dict[str, Any] = {}
     try:
-        networks = Networks(
-            tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"),
-            text_encoder=_load(CLIPTextModel, folder / "text_encoder", dtype=text_dtype),
-            unet=_load(UNet2DConditionModel, folder / "unet", torch_dtype=dtype),
-            vae=_load(AutoencoderKL, folder / "vae", torch_dtype=vae_dtype),
-        )
+        for part, kinds in family.classes.items():
+            library = family.libraries.get(part)
+            if library is None:
+                parts[part] = transformers.CLIPTokenizer.from_pretrained(folder / part)
+            elif library == "transformers":
+                kind = getattr(transformers, kinds[0])
+                parts[part] = _load(kind, folder / part, dtype=text_dtype)
+            else:
+                kind = getattr(diffusers, kinds[0])
+                precision = vae_dtype if part == "vae" else dtype
+                parts[part] = _load(kind, folder / part, torch_dtype=precision)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelNotUsable(
             f"{folder} cannot be loaded ({error}): copy the model again"
         ) from error
-    _check_networks(networks)
-    for network in (networks.text_encoder, networks.unet, networks.vae):
-        network.to(device).eval().requires_grad_(False)
+    return Networks(**parts)
+
+
+def _place(networks: Networks, device: torch.device) -> None:
+    """Move the networks to ``device``, ready to run."""
+    for network in (networks.text_encoder, networks.text_encoder_2, networks.unet, networks.vae):
+        if network is not None:
+            network.to(device).eval().requires_grad_(False)
     networks.unet.to(memory_format=numerics.memory_format(device))
     control_attention(networks.unet)
-    return networks
 
 
 def _load(kind: Any, folder: Path, **dtype: torch.dtype) -> Any:
@@ -230,24 +253,3 @@ def _load(kind: Any, folder: Path, **dtype: torch.dtype) -> Any:
             "copy the model again"
         )
     return network
-
-
-def _check_networks(networks: Networks) -> None:
-    """Raise ``ModelNotUsable`` where the parts do not fit each other."""
-    unet, latent_channels = networks.unet.config, networks.vae.config.latent_channels
-    if (unet.in_channels, unet.out_channels) != (latent_channels, latent_channels):
-        raise ModelNotUsable(
-            f"the UNet takes {unet.in_channels} channels and the VAE's latents have "
-            f"{latent_channels}: inpainting and depth models are not covered"
-        )
-    if unet.addition_embed_type is not None or unet.class_embed_type is not None:
-        raise ModelNotUsable(
-            "the UNet needs more than a prompt: choose a Stable Diffusion 1.x model"
-        )
-    # transformers falls back to a vocabulary of two tokens where it cannot read the files.
-    vocabulary = networks.text_encoder.config.vocab_size
-    if len(networks.tokenizer) != vocabulary:
-        raise ModelNotUsable(
-            f"the tokenizer knows {len(networks.tokenizer)} tokens and the text encoder "
-            f"{vocabulary}: copy the tokenizer folder again"
-        )

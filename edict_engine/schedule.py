@@ -31,6 +31,10 @@ from edict_engine.parameters import check_steps, check_strength
 #: fixed point's range; Stable Diffusion's own least value is 0.068.
 MIN_SCALE = 1 / 16
 
+#: What a network may predict: the noise ε, or the velocity v = a_t · ε - sqrt(1 - a_t²) · image
+#: (Salimans and Ho, 2022), as Stable Diffusion 2.x at 768 pixels does.
+PREDICTIONS = ("epsilon", "v_prediction")
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -49,9 +53,13 @@ class Step:
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """``alphas_cumprod`` (float64, one value a training timestep, decreasing) of a checkpoint."""
+    """``alphas_cumprod`` (float64, one value a training timestep, decreasing) of a checkpoint.
+
+    ``prediction``, one of ``PREDICTIONS``, is what its network returns.
+    """
 
     alphas_cumprod: tuple[float, ...]
+    prediction: str = "epsilon"
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "NoiseSchedule":
@@ -61,10 +69,10 @@ class NoiseSchedule:
         ``set_alpha_to_one``) are ignored on purpose: the conventions here are the paper's.
         """
         prediction = config.get("prediction_type", "epsilon")
-        if prediction != "epsilon":
+        if prediction not in PREDICTIONS:
             raise ModelNotUsable(
-                f"the model predicts {prediction!r} and the engine runs 'epsilon' models: "
-                "choose a Stable Diffusion 1.x checkpoint"
+                f"the model predicts {prediction!r} and the engine runs models that predict "
+                f"{' or '.join(PREDICTIONS)}: choose a Stable Diffusion 1.x or 2.x checkpoint"
             )
         alphas_cumprod = torch.cumprod(1 - _betas(config), dim=0)
         if config.get("rescale_betas_zero_snr") or alphas_cumprod[-1] < MIN_SCALE**2:
@@ -72,7 +80,7 @@ class NoiseSchedule:
                 "the scheduler ends at (nearly) zero signal, where inversion is undefined: choose "
                 "a checkpoint without rescale_betas_zero_snr"
             )
-        return cls(tuple(alphas_cumprod.tolist()))
+        return cls(tuple(alphas_cumprod.tolist()), prediction)
 
     @property
     def image_scale(self) -> float:
@@ -117,12 +125,28 @@ class NoiseSchedule:
         An inverted member is ``x = noise_scale · z``, the image's latent ``image_scale · z``.
         """
         return {
-            "prediction": "epsilon",
+            "prediction": self.prediction,
             "alphas_cumprod_sha256": self.digest,
             "timesteps": [step.timestep for step in grid],
             "noise_scale": grid[0].scale_from,
             "image_scale": self.image_scale,
         }
+
+    def to_noise(
+        self, output: torch.Tensor, latents: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the noise ε (R, C, h, w) in what the network said of ``latents`` x_t.
+
+        ``ε = a_t · v + sqrt(1 - a_t²) · x_t`` for a network that predicts v, in at least float32
+        and row by row, so that a row's bits depend on no other. ``timesteps``: int64 (R,).
+        """
+        if self.prediction == "epsilon":
+            return output
+        dtype = torch.promote_types(output.dtype, torch.float32)
+        table = torch.tensor(self.alphas_cumprod, dtype=torch.float64, device=latents.device)
+        signal = table[timesteps][:, None, None, None]
+        scale, noise_scale = signal.sqrt().to(dtype), (1 - signal).sqrt().to(dtype)
+        return scale * output.to(dtype) + noise_scale * latents.to(dtype)
 
     def _steps(self, timesteps: list[int]) -> tuple[Step, ...]:
         levels = [math.sqrt(self.alphas_cumprod[timestep]) for timestep in timesteps]

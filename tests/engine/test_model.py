@@ -181,7 +181,7 @@ def test_a_damaged_index_is_refused(folder: Path, content: str) -> None:
     [
         ("model_index.json", {"unet": ["diffusers", "SD3Transformer2DModel"]}, "SD3Transformer"),
         ("model_index.json", {"unet": [None, None]}, "no unet"),
-        ("scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}, "v_prediction"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "predicts .sample."),
         ("unet/config.json", {"in_channels": 9}, "copy the model again"),
         ("unet/config.json", {"class_embed_type": "timestep"}, "copy the model again"),
         ("text_encoder/config.json", {"vocab_size": 141}, "copy the model again"),

@@ -83,7 +83,7 @@ def test_more_steps_than_the_model_was_trained_with_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"prediction_type": "v_prediction"}, "'v_prediction'"),
+        ({"prediction_type": "sample"}, "'sample'"),
         ({"beta_schedule": "sigmoid"}, "'sigmoid'"),
         ({"rescale_betas_zero_snr": True}, "zero signal"),
         ({"beta_end": 0.1}, "zero signal"),
