@@ -94,8 +94,8 @@ def reconstruction(
 ) -> None:
     """Take images to noise and back by each sampler, and measure what is lost.
 
-    MSE is on pixels in -1..1. The VAE alone is the floor: no sampler can do better. ddim-c has
-    the prompt and the guidance, ddim-uc neither.
+    MSE is on pixels in -1..1. An exact sampler loses what the VAE alone loses and no more. ddim-c
+    has the prompt and the guidance, ddim-uc neither.
     """
     given = {"--prompt": prompt, "--captions": captions}
     common = _common(model, dtype, device, steps, strength, guidance, rows, size, limit)

@@ -176,8 +176,8 @@ def compare_edits(
 ) -> int:
     """Run `edits`; returns the exit status."""
     items, refused = read_manifest(manifest)
-    judge = None if clip is None else Clip(clip)
     with _comparison(settings, parameters, stop) as comparison:
+        judge = None if clip is None else Clip(clip)
         items, unreadable = check_images(comparison.reader, items[: settings.limit])
         refused += unreadable
         report.refuse(refused)
