@@ -72,6 +72,22 @@ def never() -> bool:
     return False
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random CLIP."""
+    torch.manual_seed(0)
+    tokenizer = CLIPTokenizer.from_pretrained(TINY / "tokenizer")
+    layers = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    text = {"vocab_size": len(tokenizer), "num_hidden_layers": 1, **layers, **ends}
+    vision = {"image_size": 32, "patch_size": 8, "num_hidden_layers": 1, **layers}
+    folder = tmp_path_factory.mktemp("clip")
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+    CLIPModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 class TestMeasures:
     def test_one_grey_level_is_its_square_in_mse(self) -> None:
         lighter = Image.new("RGB", (32, 32), (151, 151, 151))
@@ -161,21 +177,6 @@ class TestWords:
 
 
 class TestClip:
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """A small random CLIP."""
-        torch.manual_seed(0)
-        tokenizer = CLIPTokenizer.from_pretrained(TINY / "tokenizer")
-        layers = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
-        text = {"vocab_size": len(tokenizer), "num_hidden_layers": 1, **layers}
-        vision = {"image_size": 32, "patch_size": 8, "num_hidden_layers": 1, **layers}
-        folder = tmp_path_factory.mktemp("clip")
-        CLIPModel(
-            CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
-        ).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        return folder
-
     def test_similarity_is_a_cosine_of_image_and_prompt(self, folder: Path) -> None:
         clip = Clip(folder)
         found = clip.similarity(photo(), "a cat")
