@@ -10,6 +10,7 @@ from producer.cli import (
     control,
     demo,
     doctor,
+    evaluate,
     migrate,
     results,
     status,
@@ -27,7 +28,7 @@ USAGE = 2
 
 ORDER = (
     "demo", "up",
-    "submit", "status", "watch", "results",
+    "submit", "status", "watch", "results", "eval",
     "worker", "control", "migrate", "doctor",
 )  # fmt: skip
 
@@ -74,6 +75,7 @@ app.add_typer(submit.app, name="submit", rich_help_panel=_WORK)
 app.command("status", rich_help_panel=_WORK, epilog=status.EXAMPLES)(status.status)
 app.command("watch", rich_help_panel=_WORK, epilog=watch.EXAMPLES)(watch.watch)
 app.command("results", rich_help_panel=_WORK, epilog=results.EXAMPLES)(results.results)
+app.add_typer(evaluate.app, name="eval", rich_help_panel=_WORK)
 app.command("worker", rich_help_panel=_RUN, epilog=worker.EXAMPLES)(worker.worker)
 app.command("control", rich_help_panel=_RUN, epilog=control.EXAMPLES)(control.control)
 app.command("migrate", rich_help_panel=_RUN, epilog=migrate.EXAMPLES)(migrate.migrate)

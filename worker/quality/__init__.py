@@ -1,0 +1,1 @@
+"""Samplers compared on a user's own images, at the command line: `python -m worker.quality`."""
