@@ -36,7 +36,6 @@ from edict_engine.quality.records import (
 )
 from edict_engine.quality.similarity import Clip
 from edict_engine.samplers import SAMPLERS
-from tools.train_demo_model import vocabulary
 
 from .conftest import TINY, tiny_model
 
@@ -170,10 +169,6 @@ class TestWords:
         asked = ("a photo", "a black and white photo")
         assert words.verdicts(*asked, before, after) == {"black and white": True}
         assert words.verdicts(*asked, before, before) == {"black and white": False}
-
-    def test_the_training_tool_means_the_same_colours(self) -> None:
-        assert words.HUES == vocabulary.HUES
-        assert words.HUE_LIMITS == vocabulary.HUE_LIMITS
 
 
 class TestClip:

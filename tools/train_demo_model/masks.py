@@ -10,7 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from .vocabulary import HUE_LIMITS, HUES, Kind
+from edict_engine.quality.words import colour_of_hue, hsv, hue_distance, mean_hue
+
+from .vocabulary import HUES, Kind
+
+__all__ = [
+    "Object",
+    "colour_of_hue",
+    "find",
+    "garment",
+    "hsv",
+    "hue_distance",
+    "mean_hue",
+    "produce",
+    "recolour",
+]
 
 Array = NDArray[np.float32]
 
@@ -29,29 +43,6 @@ class Object:
     colour: str | None
     hue: float
     grey: bool
-
-
-def hsv(picture: Image.Image) -> tuple[Array, Array, Array]:
-    """Split into hue in degrees, saturation and value in 0..1."""
-    channels = np.asarray(picture.convert("HSV"), np.float32) / np.float32(255)
-    return channels[..., 0] * np.float32(360), channels[..., 1], channels[..., 2]
-
-
-def hue_distance(hue: Array | float, other: Array | float) -> Array:
-    """Signed distance on the circle of hues, in -180..180 degrees."""
-    return np.asarray((np.asarray(hue) - other + 180) % 360 - 180, np.float32)
-
-
-def colour_of_hue(hue: float) -> str:
-    """Name a hue."""
-    return next(name for limit, name in HUE_LIMITS if hue % 360 <= limit)
-
-
-def mean_hue(hue: Array, weight: Array) -> float:
-    """Average hues on their circle."""
-    angle = np.deg2rad(hue)
-    total = (weight * np.exp(1j * angle)).sum()
-    return float(np.rad2deg(np.angle(total)) % 360)
 
 
 def find(picture: Image.Image, kind: Kind) -> Object | None:

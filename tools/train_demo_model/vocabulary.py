@@ -2,28 +2,9 @@
 
 from dataclasses import dataclass
 
-#: The hue in degrees that a recolouring aims at, by colour word.
-HUES: dict[str, float] = {
-    "red": 0.0,
-    "orange": 26.0,
-    "yellow": 50.0,
-    "green": 110.0,
-    "blue": 215.0,
-    "purple": 280.0,
-    "pink": 328.0,
-}
+from edict_engine.quality.words import HUES
 
-#: Where one colour word ends and the next begins, in degrees (0 is in "red").
-HUE_LIMITS: tuple[tuple[float, str], ...] = (
-    (14.0, "red"),
-    (38.0, "orange"),
-    (66.0, "yellow"),
-    (165.0, "green"),
-    (252.0, "blue"),
-    (305.0, "purple"),
-    (345.0, "pink"),
-    (360.0, "red"),
-)
+__all__ = ["ANY_NOUN", "CLOTHING", "HUES", "PRODUCE", "SINGULAR", "Kind"]
 
 
 @dataclass(frozen=True)
