@@ -79,7 +79,7 @@ class Recipe(BaseModel):
     captions: Captions = Captions()
     vae_shape: VaeShape = VaeShape()
     vae: Stage = Stage(steps=4000, batch=4, rate=1e-3, average=0.998)
-    decoder: Stage = Stage(steps=9000, batch=4, rate=7e-4, average=0.998)
+    decoder: Stage = Stage(steps=6000, batch=4, rate=7e-4, average=0.998)
     unet_shape: UNetShape = UNetShape()
     unet: Stage = Stage(steps=9000, batch=16, rate=8e-4, hold=0.4)
     prediction: Literal["epsilon", "v_prediction"] = "epsilon"
