@@ -73,23 +73,22 @@ class Pausing(StorePart):
 
     def _settle_piece(self, connection: Connection, batch_id: UUID, after: UUID) -> UUID | None:
         """Bring a piece of a batch's jobs in line; returns where to go on, None at the end."""
-        _take_turn(connection)
         wish = select(batches.c.paused_at.is_not(None)).where(batches.c.id == batch_id)
-        paused = connection.scalar(wish)
+        # The batch first, then the turn, then jobs: in `_enter` as here, or all wait in a circle.
+        paused = connection.scalar(wish.with_for_update(key_share=True))
         if paused is None:
             return None  # the batch was deleted
+        _take_turn(connection)
         rows = _members(batch_id, after)
         if paused:
-            changed = _changed(connection, rows, **_held())
+            unended = rows.where(jobs.c.state != State.SUCCEEDED)
+            changed = _changed(connection, unended, **_held())
         else:
             free = rows.where(jobs.c.paused, ~_held_by_any())
             changed = _changed(connection, free, paused=False)
         if len(changed) == PAUSE_CHUNK:
             return max(changed)
-        # Unless the wish is another by now: who wished it waits for this turn to end.
-        same = batches.c.paused_at.is_not(None) if paused else batches.c.paused_at.is_(None)
-        done = update(batches).where(batches.c.id == batch_id, same).values(settled=True)
-        connection.execute(done)
+        connection.execute(update(batches).where(batches.c.id == batch_id).values(settled=True))
         return None
 
     @staticmethod
@@ -130,15 +129,11 @@ def _held_by_any() -> Exists:
 
 
 def _members(batch_id: UUID, after: UUID) -> Select[tuple[UUID]]:
-    """The next of a batch's jobs that may still run, whatever their rows say of a pause."""
+    """The next of a batch's jobs, whatever their rows say of a pause."""
     return (
         select(jobs.c.id)
         .join(batch_jobs, batch_jobs.c.job_id == jobs.c.id)
-        .where(
-            batch_jobs.c.batch_id == batch_id,
-            batch_jobs.c.job_id > after,
-            jobs.c.state != State.SUCCEEDED,
-        )
+        .where(batch_jobs.c.batch_id == batch_id, batch_jobs.c.job_id > after)
         .order_by(jobs.c.id)
         .limit(PAUSE_CHUNK)
     )

@@ -45,7 +45,7 @@ class Queueing(StorePart):
         with self._engine.begin() as connection:
             rows = connection.execute(taken).all()
         rows = sorted(rows, key=lambda row: (-row.priority, row.id))
-        return [DueJob(*row, now) for row in rows]
+        return [DueJob(row.id, row.model, row.inversion_digest, row.priority, now) for row in rows]
 
     def unqueue(self, job_ids: Sequence[UUID]) -> int:
         """Put queued jobs back to pending: their message could not be sent."""
