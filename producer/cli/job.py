@@ -21,7 +21,7 @@ EXAMPLES = examples(
 
 
 def job(
-    job_id: Annotated[UUID, typer.Argument(metavar="JOB", help="Its id.")],
+    name: Annotated[str, typer.Argument(metavar="JOB", help="Its id.")],
     json: Json = False,
     home: Home = None,
 ) -> None:
@@ -30,6 +30,7 @@ def job(
     from producer.cli.services import open_client
     from producer.waiting import why_waiting
 
+    job_id = _id_of(name)
     with open_client(home) as client:
         found = client.store.job(job_id)
         batches = client.store.batches_of(job_id)
@@ -39,6 +40,17 @@ def job(
         _print_json(found, batches, waits)
     else:
         _print_table(found, batches, waits)
+
+
+def _id_of(name: str) -> UUID:
+    from jobs.errors import InvalidInput
+
+    try:
+        return UUID(name)
+    except ValueError:
+        raise InvalidInput(
+            "job", f"{name!r} is no job's id; `edict status BATCH` lists them"
+        ) from None
 
 
 def _print_json(found: "Job", batches: "list[Batch]", waits: str | None) -> None:
