@@ -37,15 +37,18 @@ class Denoiser(Protocol):
 class Engine:
     """Runs trajectories in shared batches on one daemon thread. Use it as a context manager.
 
-    ``rungs`` are the allowed row counts of a batch (see ``group``). Every method may be called
+    ``rungs`` are the allowed row counts of a batch (see ``group``). Work of at least the priority
+    ``express`` goes before all other work, turn by turn (see ``lanes``). Every method may be called
     from any thread; all of them raise ``EngineClosed`` after ``close``.
     """
 
-    def __init__(self, model: Denoiser, *, rungs: Sequence[int] = (2, 8, 16)) -> None:
+    def __init__(
+        self, model: Denoiser, *, rungs: Sequence[int] = (2, 8, 16), express: int | None = None
+    ) -> None:
         if not rungs or min(rungs) < 1:
             raise ParameterError(f"rungs are {tuple(rungs)}: give row counts of at least 1")
         self._largest_rung = max(rungs)
-        self._lanes = Lanes(model.denoise, rungs)
+        self._lanes = Lanes(model.denoise, rungs, express=express)
         self._auxiliary = Auxiliary(model.device) if model.device.type == "cuda" else None
         self._inbox: deque[tuple[Job, Ticket[Any]]] = deque()
         self._changed = threading.Condition()

@@ -6,9 +6,13 @@ soon as there is room, and the groups take turns.
 A rung that does not fit into memory is not used again for latents of that shape. What ran there
 waits again, in its old place, and starts from its beginning at the next smaller rung: half of a
 trajectory at one rung and half at another would be bits that nothing can reproduce.
+
+Express trajectories, those of at least a given priority, run in groups of their own, which take
+every turn while there are any: their time depends on nobody's work but one turn of it.
 """
 
 import bisect
+import math
 from collections.abc import Sequence
 
 from edict_engine import memory
@@ -16,7 +20,8 @@ from edict_engine.errors import Cancelled, OutOfMemory
 from edict_engine.group import Denoise, Group, Lane, LatentShape, Submission, T, Trajectory
 from edict_engine.ticket import Ticket
 
-GroupKey = tuple[LatentShape, int]
+GroupKey = tuple[LatentShape, int, bool]
+"""Latent shape, rung, and whether it is an express group."""
 
 
 class Lanes:
@@ -24,10 +29,14 @@ class Lanes:
 
     ``rungs`` is the ladder of row counts for trajectories that name none: the smallest that holds
     all that runs and waits of their shape, so that a lonely one does not pay for idle rows.
+    ``express`` is the priority from which trajectories are express; None: none are.
     """
 
-    def __init__(self, denoise: Denoise, rungs: Sequence[int]) -> None:
+    def __init__(
+        self, denoise: Denoise, rungs: Sequence[int], *, express: int | None = None
+    ) -> None:
         self._denoise = denoise
+        self._express = math.inf if express is None else express
         self._ladder = Ladder(rungs)
         self._waiting: list[Submission] = []
         self._arrivals = 0
@@ -51,7 +60,8 @@ class Lanes:
         self._admit()
         if not self._groups:
             return
-        key, group = next(iter(self._groups.items()))
+        key = max(self._groups, key=_is_express)  # of equals the first
+        group = self._groups[key]
         enough = group.turn(self._denoise)
         del self._groups[key]
         if not enough:
@@ -80,7 +90,7 @@ class Lanes:
                 self._waiting.remove(waiting)
                 waiting.ticket.fail(Cancelled("the trajectory was cancelled before it started"))
                 continue
-            key = waiting.trajectory.latent_shape, waiting.pinned or self._rung(waiting)
+            key = self._key(waiting)
             if key in closed or not self._fits(key, waiting.rows):
                 closed.add(key)
                 continue
@@ -96,22 +106,33 @@ class Lanes:
         group = self._groups.setdefault(key, Group(key[1]))
         group.admit(Lane(waiting))
 
-    def _rung(self, submission: Submission) -> int:
-        """Return the rung for all unpinned work of its shape, or for it alone if it is wider."""
+    def _key(self, submission: Submission) -> GroupKey:
+        shape, express = submission.trajectory.latent_shape, self._hurries(submission)
+        return shape, submission.pinned or self._rung(submission, express=express), express
+
+    def _hurries(self, submission: Submission) -> bool:
+        return -submission.rank[0] >= self._express
+
+    def _rung(self, submission: Submission, *, express: bool) -> int:
+        """Return the rung for all unpinned work like it, or for it alone if it is wider."""
         shape = submission.trajectory.latent_shape
         waiting = sum(
             entry.rows
             for entry in self._waiting
-            if entry.trajectory.latent_shape == shape and entry.pinned is None
+            if entry.trajectory.latent_shape == shape
+            and entry.pinned is None
+            and self._hurries(entry) == express
         )
         running = sum(
-            group.busy_rows for (other, _), group in self._groups.items() if other == shape
+            group.busy_rows
+            for (other, _, hurries), group in self._groups.items()
+            if (other, hurries) == (shape, express)
         )
         return max(self._ladder.rung(shape, waiting + running), submission.rows)
 
     def _retreat(self, key: GroupKey, lanes: Sequence[Lane]) -> None:
         """Let ``lanes``, whose batch was too large, wait for a smaller one, or end them."""
-        shape, rung = key
+        shape, rung, _ = key
         memory.release()
         self._ladder.drop(shape, rung)
         for lane in lanes:
@@ -120,6 +141,10 @@ class Lanes:
                 lane.fail(OutOfMemory(rung, shape, pinned=pinned))
             else:
                 bisect.insort(self._waiting, lane.stop())
+
+
+def _is_express(key: GroupKey) -> bool:
+    return key[2]
 
 
 class Ladder:

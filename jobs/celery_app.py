@@ -59,7 +59,10 @@ def make_app(settings: Settings) -> Celery:
         broker_connection_timeout=5,
         broker_transport_options={
             "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
-            "queue_order_strategy": "priority",
+            # Fair between a model's queue and that of jobs pinned to its revision. (Urgent jobs
+            # are taken by others: see `worker.express`. kombu keeps the queues of a Redis channel
+            # in a set: its "priority" is no order.)
+            "queue_order_strategy": "round_robin",
             **_SOCKET,
             **_RECONNECT,
         },

@@ -1,60 +1,94 @@
 """From rows to messages: the outbox, and the reconciler that makes up for lost ones.
 
-`dispatch` sends what is due; producers call it after they commit, the control process all the
-time. `reconcile` finds what fell between the chairs: leases of dead workers, and queued jobs whose
-message was lost. A queue that still holds messages is left alone for an hour, so that a long queue
-is not announced over and over.
+`dispatch` sends what is due; producers call it for their own jobs after they commit, the control
+process all the time. Interactive jobs are announced at once. Of a model's bulk jobs only a bounded
+window is, refilled as workers claim: Redis stays small, and what is urgent and submitted late has
+no long queue before it.
+
+`reconcile` finds what fell between the chairs: leases of dead workers, pauses that were broken
+off, and queued jobs whose message was lost. A queue is first in, first out, and a message bears the
+moment that is on its jobs' rows: jobs queued before the oldest message that still waits have none.
 """
 
+import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
 
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from jobs.celery_app import VISIBILITY_TIMEOUT_SECONDS
 from jobs.errors import ServiceUnavailable
+from jobs.lanes import Lane
 from jobs.messages import MAX_SHARD_JOBS, RUN_SHARD, Shard, queue_name
 from jobs.records import DueJob
 from jobs.store import JobStore
 
 DISPATCH_CHUNK = 512
+WINDOW = 4_096
+"""Bulk jobs of a model that are announced at once, at most."""
+
+QUEUED_AT = "edict_queued_at"
+"""Header of a message: the moment that its jobs' rows bear, in ISO 8601."""
+
+_UNKNOWN = datetime.fromtimestamp(0, UTC)
 
 _log = structlog.get_logger()
 
 
-def dispatch(store: JobStore, app: Celery) -> int:
-    """Send a message for every job that is due; says how many jobs.
+def dispatch(
+    store: JobStore, app: Celery, *, window: int = WINDOW, among: Sequence[UUID] | None = None
+) -> int:
+    """Send messages for the jobs that are due; says for how many jobs.
+
+    All interactive ones, and of each model's bulk jobs as many as `window` has room for. With
+    `among`, only (the first `window`) of these: the rest is the control process's.
 
     Raises:
         ServiceUnavailable: Redis does not take messages. The jobs are pending again: nothing is
             lost, and the next call sends them.
     """
-    sent = 0
-    while due := store.take_due(DISPATCH_CHUNK):
-        unsent = shards(due)
-        try:
-            while unsent:
-                _send(app, unsent[0])
-                sent += len(unsent.pop(0))
-        except BaseException as error:
-            # Ctrl-C too: nothing may stay queued that no message speaks of.
-            store.unqueue([job.id for shard in unsent for job in shard])
-            if isinstance(error, OperationalError):
-                raise ServiceUnavailable(f"Redis takes no messages: {error}") from None
-            raise
+    own = None if among is None else among[:window]
+    models, sent = store.models_pending(), 0
+    for model in models:
+        while due := store.take_due(DISPATCH_CHUNK, model=model, lane=Lane.INTERACTIVE, among=own):
+            sent += _send_all(store, app, due)
+    for model in models:
+        room = window - store.queued(model, Lane.BULK)
+        while room > 0 and (
+            due := store.take_due(min(room, DISPATCH_CHUNK), model=model, lane=Lane.BULK, among=own)
+        ):
+            room -= len(due)
+            sent += _send_all(store, app, due)
     return sent
 
 
+def _send_all(store: JobStore, app: Celery, due: Sequence[DueJob]) -> int:
+    unsent = shards(due)
+    try:
+        while unsent:
+            _send(app, unsent[0])
+            unsent.pop(0)
+    except BaseException as error:
+        # Ctrl-C too: nothing may stay queued that no message speaks of.
+        store.unqueue([job.id for shard in unsent for job in shard])
+        if isinstance(error, OperationalError):
+            raise ServiceUnavailable(f"Redis takes no messages: {error}") from None
+        raise
+    return len(due)
+
+
 def shards(due: Iterable[DueJob]) -> list[list[DueJob]]:
-    """Put jobs that share a model and an image together, at most `MAX_SHARD_JOBS` in one.
+    """Put jobs of a queue that share an image together, at most `MAX_SHARD_JOBS` in one.
 
     They need not be neighbours: a manifest may go through all images once for each prompt.
     """
-    together: defaultdict[tuple[str, str], list[DueJob]] = defaultdict(list)
+    together: defaultdict[tuple[str, Lane, str], list[DueJob]] = defaultdict(list)
     for job in due:
-        together[job.model, job.inversion_digest].append(job)
+        together[job.model, job.lane, job.inversion_digest].append(job)
     return [
         jobs[start : start + MAX_SHARD_JOBS]
         for jobs in together.values()
@@ -65,29 +99,47 @@ def shards(due: Iterable[DueJob]) -> list[list[DueJob]]:
 def reconcile(store: JobStore, app: Celery, *, redeliver_after: float) -> int:
     """Bring back what dead workers and lost messages left behind; says how many jobs.
 
+    A message counts as lost when its queue is empty, or has come to messages that were sent
+    `redeliver_after` seconds later: so long a worker may need from the message to the claim.
+
     Raises:
         ServiceUnavailable: Redis does not answer.
     """
     expired = store.expire_leases()
     if expired:
         _log.warning("leases.expired", jobs=expired)
+    if settled := store.settle_batches():
+        _log.info("batches.settled", batches=settled)
     lost = sum(
-        store.requeue_unclaimed(model, older_than=_patience(app, model, redeliver_after))
+        store.requeue_unclaimed(
+            model,
+            older_than=redeliver_after,
+            lane=lane,
+            waiting_since=oldest_message(app, queue_name(model, lane)),
+        )
         for model in store.models_queued()
+        for lane in Lane
     )
     if lost:
         _log.warning("messages.lost", jobs=lost)
     return expired + lost
 
 
-def _patience(app: Celery, model: str, redeliver_after: float) -> float:
-    """How long a job may stay queued before its message counts as lost.
+def oldest_message(app: Celery, queue: str) -> datetime | None:
+    """The moment that the message bears which waits longest in a queue; None if it is empty.
 
-    While messages wait, a job's own may be one of them: only after a long time is it sent again,
-    for the queue that never runs dry. Should it be there all the same, two do no harm.
+    A message without one tells nothing of those behind it: it counts as older than everything.
+
+    Raises:
+        ServiceUnavailable: Redis does not answer.
     """
-    empty = queue_length(app, queue_name(model)) == 0
-    return redeliver_after if empty else VISIBILITY_TIMEOUT_SECONDS
+    message = _ask_redis(app, lambda client: client.lindex(queue, -1))
+    if message is None:
+        return None
+    try:
+        return datetime.fromisoformat(json.loads(message)["headers"][QUEUED_AT])
+    except (ValueError, KeyError, TypeError):
+        return _UNKNOWN
 
 
 def queue_length(app: Celery, queue: str) -> int:
@@ -96,21 +148,27 @@ def queue_length(app: Celery, queue: str) -> int:
     Raises:
         ServiceUnavailable: Redis does not answer.
     """
+    return int(_ask_redis(app, lambda client: client.llen(queue)))
+
+
+def _ask_redis(app: Celery, question: Any) -> Any:
     with app.connection_for_read() as connection:
         # The client's own errors are those of redis-py, not kombu's.
         away = (OperationalError, *connection.connection_errors, *connection.channel_errors)
         try:
-            return int(connection.default_channel.client.llen(queue))
+            return question(connection.default_channel.client)
         except away as error:
             raise ServiceUnavailable(f"Redis does not answer: {error}") from None
 
 
 def _send(app: Celery, shard: list[DueJob]) -> None:
     message = Shard(job_ids=tuple(job.id for job in shard))
+    first = shard[0]
     app.send_task(
         RUN_SHARD,
         args=[message.model_dump(mode="json")],
-        queue=queue_name(shard[0].model),
+        headers={QUEUED_AT: first.queued_at.isoformat()} if first.queued_at else {},
+        queue=queue_name(first.model, first.lane),
         retry=False,
         ignore_result=True,
     )

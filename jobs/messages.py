@@ -8,6 +8,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.lanes import Lane
+
 RUN_SHARD = "edict.run_shard"
 """Name of the one task; producers send it by name and never import the worker."""
 
@@ -23,6 +25,9 @@ class Shard(BaseModel):
     job_ids: tuple[UUID, ...] = Field(min_length=1, max_length=MAX_SHARD_JOBS)
 
 
-def queue_name(model: str) -> str:
-    """The queue that workers serving `model` read."""
-    return f"edict.jobs.{model}"
+def queue_name(model: str, lane: Lane = Lane.BULK) -> str:
+    """The queue of one lane for a model's label: its name, or `name@revision` for pinned jobs.
+
+    Workers read both, and jobs of a revision that nobody serves are in nobody's way.
+    """
+    return f"edict.{lane}.{model}"

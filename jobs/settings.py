@@ -71,7 +71,10 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1)
     redeliver_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     """After this time a queued job that nobody claimed is announced again, if its queue is
-    empty."""
+    empty, or has come to what was sent that much later."""
+    announce_window: int = Field(default=4_096, ge=1)
+    """Bulk jobs of a model that are announced at once, at most; the next follow as workers claim
+    them."""
 
     @field_validator("models")
     @classmethod

@@ -16,6 +16,7 @@ from jobs.errors import InvalidInput
 
 MAX_PROMPT_CHARACTERS = 2_000
 MAX_IMAGE_SIZE = 4_096
+MAX_LABEL_CHARACTERS = 500
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -85,6 +86,20 @@ class ModelRef(_Frozen):
     revision: (
         Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)] | None
     ) = None
+
+    @model_validator(mode="after")
+    def _label_fits(self) -> Self:
+        if len(self.label) > MAX_LABEL_CHARACTERS:
+            raise ValueError(
+                f"name and revision have {len(self.label)} characters together; "
+                f"the limit is {MAX_LABEL_CHARACTERS}"
+            )
+        return self
+
+    @property
+    def label(self) -> str:
+        """`name`, or `name@revision`: jobs of one label can be run by the same workers."""
+        return self.name if self.revision is None else f"{self.name}@{self.revision}"
 
 
 class ImageOptions(_Frozen):

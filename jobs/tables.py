@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -22,7 +23,9 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     Uuid,
+    false,
     text,
+    true,
 )
 
 from jobs.states import State
@@ -65,6 +68,9 @@ batches = Table(
     Column("id", Uuid, primary_key=True),
     Column("name", String(200), unique=True),
     Column("created_at", UtcDateTime, nullable=False),
+    # The wish; `jobs.paused` follows, and `settled` says that all rows have it.
+    Column("paused_at", UtcDateTime),
+    Column("settled", Boolean, nullable=False, server_default=true()),
 )
 
 jobs = Table(
@@ -76,8 +82,11 @@ jobs = Table(
     # The spec's digest, or the digest and the job's id where a repetition was forced.
     Column("identity", String(110), nullable=False, unique=True),
     Column("inversion_digest", String(64), nullable=False),
+    # As workers serve it: the name, or name@revision where the job is pinned to one.
     Column("model", String(500), nullable=False),
     Column("priority", Integer, nullable=False),
+    # Whether a batch of its is paused: it is then neither announced nor claimed.
+    Column("paused", Boolean, nullable=False, server_default=false()),
     Column("state", String(10), CheckConstraint(_one_of("state", State), "state"), nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("due_at", UtcDateTime, nullable=False),
@@ -95,7 +104,14 @@ jobs = Table(
     Column("result", JSON),
 )
 # For the dispatcher, the reconciler, and those that look for dead workers.
-Index("ix_jobs_state_priority_id", jobs.c.state, jobs.c.priority.desc(), jobs.c.id)
+Index(
+    "ix_jobs_state_paused_model_priority_id",
+    jobs.c.state,
+    jobs.c.paused,
+    jobs.c.model,
+    jobs.c.priority.desc(),
+    jobs.c.id,
+)
 Index("ix_jobs_state_model_queued_at", jobs.c.state, jobs.c.model, jobs.c.queued_at)
 Index("ix_jobs_state_lease_until", jobs.c.state, jobs.c.lease_until)
 Index("ix_jobs_inversion_digest", jobs.c.inversion_digest)
@@ -118,4 +134,6 @@ workers = Table(
     Column("model_revision", String(100), nullable=False),
     Column("started_at", UtcDateTime, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False),
+    # Images that it edits at once, at most.
+    Column("lanes", Integer, nullable=False, server_default=text("1")),
 )

@@ -9,6 +9,7 @@ with Client.from_settings(load_settings()) as client:
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -20,11 +21,12 @@ from jobs.celery_app import make_app
 from jobs.database import check_database, open_database
 from jobs.dispatch import dispatch
 from jobs.errors import InvalidInput, ServiceUnavailable
+from jobs.filters import JobFilter
 from jobs.objects import ObjectStore
-from jobs.records import Job, Submission
+from jobs.records import Batch, Job, Submission
 from jobs.settings import Settings, parse_model
 from jobs.specs import ModelRef, Spec
-from jobs.states import ENDED
+from jobs.states import ENDED, State
 from jobs.store import JobStore
 from producer.sources import SourceDoor
 
@@ -91,7 +93,10 @@ class Client:
         priority: int = 0,
         force: bool = False,
     ) -> list[Submission]:
-        """Commit the jobs, then announce them. Where Redis is away, the control process does it.
+        """Commit the jobs, then announce them, as far as that is due.
+
+        Jobs of a `priority` of `lanes.INTERACTIVE_PRIORITY` or more go before all bulk work. What
+        is not announced here (a long submission, or Redis is away) the control process announces.
 
         Raises:
             InvalidInput: a spec names a model that is not in the catalogue; nothing was committed.
@@ -104,11 +109,55 @@ class Client:
         for name in {spec.model.name for spec in wanted}:
             self.model(name)
         submissions = self.store.submit(wanted, batch_id=batch_id, priority=priority, force=force)
+        self._announce([each.job_id for each in submissions if each.state is State.PENDING])
+        return submissions
+
+    def _announce(self, job_ids: Sequence[UUID]) -> None:
+        """Announce these jobs and nobody else's."""
+        if not job_ids:
+            return
         try:
-            dispatch(self.store, self.app)
+            window = self.settings.announce_window
+            dispatch(self.store, self.app, window=window, among=job_ids)
         except ServiceUnavailable as error:
             _log.warning("dispatch.postponed", reason=str(error))
-        return submissions
+
+    def cancel(self, which: JobFilter | Sequence[UUID]) -> int:
+        """Stop these jobs, as far as they have not ended; says how many. Running ones stop soon."""
+        if isinstance(which, JobFilter):
+            return self.store.cancel_where(which)
+        return self.store.cancel(which)
+
+    def retry(self, which: JobFilter | Sequence[UUID]) -> int:
+        """Give these jobs a new life, as far as they failed or were cancelled; says how many."""
+        if isinstance(which, JobFilter):
+            return self.store.retry_where(which)
+        retried = self.store.retry(which)
+        self._announce(which)
+        return retried
+
+    def pause(self, batch: str) -> Batch:
+        """Start no job of the batch of that name or id until it is resumed; running ones go on.
+
+        Raises:
+            NotFound: there is no such batch.
+        """
+        self.store.pause_batch(self.store.batch(batch).id)
+        return self.store.batch(batch)
+
+    def resume(self, batch: str) -> Batch:
+        """Let a paused batch go on.
+
+        Raises:
+            NotFound: there is no such batch.
+        """
+        self.store.resume_batch(self.store.batch(batch).id)
+        return self.store.batch(batch)
+
+    def failures(self, which: JobFilter | None = None, *, limit: int | None = None) -> list[Job]:
+        """The dead letters: failed jobs that `which` means (None: all), the last to fail first."""
+        failed = replace(which or JobFilter(), states=(State.FAILED,))
+        return self.store.find(failed, limit=limit, newest_end_first=True)
 
     def follow(self, job_ids: Sequence[UUID], *, interval: float = 0.5) -> Iterator[list[Job]]:
         """Yield the jobs as they stand, every `interval` seconds, until all have ended."""

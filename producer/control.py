@@ -26,7 +26,7 @@ def run_control(settings: Settings, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             reconcile(store, app, redeliver_after=settings.redeliver_seconds)
-            dispatch(store, app)
+            dispatch(store, app, window=settings.announce_window)
         except (ServiceUnavailable, SQLAlchemyError) as error:
             _log.warning("control.waiting", reason=str(error).splitlines()[0])
         stop.wait(INTERVAL_SECONDS)

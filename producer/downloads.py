@@ -87,6 +87,8 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def _fetch(job: Job, number: str, objects: ObjectStore, folder: Path) -> Download:
+    if job.unreadable:
+        return Download(job, None)
     output = job.result.outputs.get("image") if job.result else None
     if output is None:
         return Download(job, None)
@@ -111,7 +113,11 @@ def _write_sidecar(downloads: Iterable[Download], folder: Path) -> None:
 
 def describe(done: Download) -> dict[str, Any]:
     """A line of the sidecar: which file is what, from what, and how well."""
-    job, spec, result = done.job, done.job.spec, done.job.result
+    job = done.job
+    if job.unreadable:
+        shown = {"job": str(job.id), "kind": job.kind, "state": job.state, "file": None}
+        return {**shown, "error": job.unreadable}
+    spec, result = job.spec, job.result
     output = result.outputs.get("image") if result else None
     return {
         "job": str(job.id),

@@ -3,20 +3,20 @@
 | class | examples | outcome |
 |---|---|---|
 | permanent | a damaged image, a prompt too long, a source that changed | failed, at once |
-| transient | storage away or refusing us, a device out of memory, our faults | tried again, later |
+| transient | storage or the database away, or refusing us | tried again, patiently |
+| device | the device is out of memory, or its context is broken | tried again, a few times |
+| fault | what nobody foresaw | tried again a few times, then failed with the fault's text |
 
-A fault that nobody foresaw counts as transient: it is tried again a few times, then the job has
-failed with the fault's text.
+See `retries` for how often and how soon.
 """
 
-import random
 from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from edict_engine.errors import EngineError, OutOfMemory
 from jobs.errors import JobsError
-
-BACKOFF_SECONDS = 2.0
-BACKOFF_LIMIT_SECONDS = 300.0
+from worker.retries import POLICIES, ErrorClass, RetryPolicy
 
 
 class SourceChanged(JobsError):
@@ -46,22 +46,45 @@ class Failure:
 
     code: str
     message: str
-    permanent: bool
+    kind: ErrorClass
+
+    @property
+    def permanent(self) -> bool:
+        """Whether trying again is no use."""
+        return self.kind is ErrorClass.PERMANENT
+
+    @property
+    def policy(self) -> RetryPolicy:
+        """How it is tried again; a permanent one is not."""
+        return POLICIES[self.kind]
 
 
 def classify(error: Exception) -> Failure:
     """Say what `error` means for its job."""
     code = getattr(error, "code", None)
-    if type(error).__name__ == "OutOfMemoryError":
+    kind = _class_of(error)
+    if _out_of_memory(error):
         code = "out_of_memory"
+    elif isinstance(error, SQLAlchemyError):  # which has codes of its own, of letters and digits
+        code = "database"
+    elif kind is ErrorClass.DEVICE:
+        code = "device_error"
     return Failure(
         code=code if isinstance(code, str) else "internal_error",
         message=str(error) or type(error).__name__,
-        permanent=isinstance(error, PERMANENT) and not isinstance(error, OutOfMemory),
+        kind=kind,
     )
 
 
-def backoff(attempt: int) -> float:
-    """Seconds until the next try: doubled with each, and spread so that tries do not meet."""
-    delay: float = min(BACKOFF_SECONDS * 2 ** (attempt - 1), BACKOFF_LIMIT_SECONDS)
-    return delay * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
+def _class_of(error: Exception) -> ErrorClass:
+    if _out_of_memory(error) or type(error).__name__ == "AcceleratorError":
+        return ErrorClass.DEVICE
+    if isinstance(error, PERMANENT):
+        return ErrorClass.PERMANENT
+    if isinstance(error, JobsError | SQLAlchemyError | ConnectionError | TimeoutError):
+        return ErrorClass.TRANSIENT
+    return ErrorClass.FAULT
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, OutOfMemory) or type(error).__name__ == "OutOfMemoryError"

@@ -5,7 +5,7 @@ job was cancelled or taken over, or when the process is told to stop.
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -22,12 +22,18 @@ _log = structlog.get_logger()
 
 
 class LeaseKeeper:
-    """Holds the claims of one worker process, and renews them until they are dropped."""
+    """Holds the claims of one worker process, and renews them until they are dropped.
 
-    def __init__(self, store: JobStore, worker: str, *, lease: float) -> None:
+    Only jobs of `models` are claimed, where these are given; a message may name others.
+    """
+
+    def __init__(
+        self, store: JobStore, worker: str, *, lease: float, models: Sequence[str] | None = None
+    ) -> None:
         self._store = store
         self._worker = worker
         self._lease = lease
+        self._models = models
         # By job and fencing token: this process may lose a job and claim it again while the
         # work of its first claim still goes on.
         self._progress: dict[tuple[UUID, int], float] = {}
@@ -60,7 +66,9 @@ class LeaseKeeper:
 
     def claim(self, job_ids: Iterable[UUID]) -> list[Claim]:
         """Claim what is free of these jobs, and keep it."""
-        claims = self._store.claim(list(job_ids), self._worker, lease=self._lease)
+        claims = self._store.claim(
+            list(job_ids), self._worker, lease=self._lease, models=self._models
+        )
         with self._lock:
             self._progress.update({_key(claim): 0.0 for claim in claims})
         return claims

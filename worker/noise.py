@@ -26,10 +26,11 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Watcher:
-    """How long device work reports to the jobs that wait for it, and when it gives up."""
+    """How device work reports to the jobs that wait for it, when it gives up, how urgent it is."""
 
     progress: Callable[[int, int], None]
     should_stop: Callable[[], bool]
+    priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class NoiseFinder:
                     image,
                     spec.base_prompt,
                     parameters(spec.sampler),
+                    priority=watcher.priority,
                     on_progress=watcher.progress,
                     should_stop=watcher.should_stop,
                 )

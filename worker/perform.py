@@ -53,6 +53,7 @@ class Performer:
                 negative_prompt=spec.negative_prompt,
                 attention_control=spec.attention_control,
                 mask=mask,
+                priority=watcher.priority,
                 on_progress=watcher.progress,
                 should_stop=watcher.should_stop,
             )
@@ -68,6 +69,7 @@ class Performer:
             made: Reconstruction = self._editor.reconstruct(
                 noise.inversion,
                 noise.image,
+                priority=watcher.priority,
                 on_progress=watcher.progress,
                 should_stop=watcher.should_stop,
             )

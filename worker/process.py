@@ -11,9 +11,10 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 
 import structlog
 import torch
@@ -29,12 +30,14 @@ from edict_engine.numerics import fastest_dtype
 from edict_engine.probe import probe_rungs
 from jobs.celery_app import make_app
 from jobs.database import check_database, open_database
+from jobs.lanes import INTERACTIVE_PRIORITY, Lane
 from jobs.messages import RUN_SHARD, Shard, queue_name
 from jobs.objects import ObjectStore
 from jobs.records import Worker
 from jobs.settings import Settings, parse_model
 from jobs.store import JobStore
 from jobs.store.base import utc_now
+from worker.express import Express
 from worker.leases import LeaseKeeper
 from worker.noise import NoiseFinder
 from worker.perform import Performer
@@ -64,15 +67,22 @@ def run_process(settings: Settings, *, model: str, device: str, torch_device: st
         stack.callback(database.dispose)
         check_database(database)
         store = JobStore(database, max_attempts=settings.max_attempts)
-        worker = stack.enter_context(_registered(store, device, loaded))
-        keeper = stack.enter_context(LeaseKeeper(store, worker.name, lease=settings.lease_seconds))
+        worker = stack.enter_context(_registered(store, device, loaded, settings.rungs))
+        lease = settings.lease_seconds
+        keeper = stack.enter_context(
+            LeaseKeeper(store, worker.name, lease=lease, models=worker.labels)
+        )
         shape = loaded.latent_shape(loaded.default_size, loaded.default_size)
         rungs = probe_rungs(loaded, shape, settings.rungs)
-        engine = stack.enter_context(Engine(loaded, rungs=rungs))
-        pool = stack.enter_context(ThreadPoolExecutor(JOB_THREADS, thread_name_prefix="job"))
-        runner = _runner(settings, store, keeper, Editor(loaded, engine), pool)
+        store.register_worker(replace(worker, lanes=_lanes(rungs), seen_at=utc_now()))
+        engine = stack.enter_context(Engine(loaded, rungs=rungs, express=INTERACTIVE_PRIORITY))
+        # One pool for each lane: an interactive job must not wait for a thread that bulk ones hold.
+        runners = {}
+        for lane in Lane:
+            pool = stack.enter_context(ThreadPoolExecutor(JOB_THREADS, f"job-{lane}"))
+            runners[lane] = _runner(settings, store, keeper, Editor(loaded, engine), pool)
         _log.info("worker.ready", worker=worker.name, model=loaded.name, revision=loaded.revision)
-        return _consume(settings, worker, keeper, runner)
+        return _consume(settings, worker, keeper, runners)
 
 
 def _load(settings: Settings, model: str, torch_device: str) -> Model:
@@ -89,7 +99,9 @@ def _load(settings: Settings, model: str, torch_device: str) -> Model:
 
 
 @contextmanager
-def _registered(store: JobStore, device: str, model: Model) -> Iterator[Worker]:
+def _registered(
+    store: JobStore, device: str, model: Model, rungs: Sequence[int]
+) -> Iterator[Worker]:
     """Enter this process in the list of workers for as long as it lives."""
     host, pid = socket.gethostname(), os.getpid()
     worker = Worker(
@@ -102,6 +114,7 @@ def _registered(store: JobStore, device: str, model: Model) -> Iterator[Worker]:
         model_revision=model.revision,
         started_at=utc_now(),
         seen_at=utc_now(),
+        lanes=_lanes(rungs),
     )
     store.register_worker(worker)
     try:
@@ -109,6 +122,11 @@ def _registered(store: JobStore, device: str, model: Model) -> Iterator[Worker]:
     finally:
         with suppress(SQLAlchemyError):
             store.remove_worker(worker.name)
+
+
+def _lanes(rungs: Sequence[int]) -> int:
+    """Images that are edited at once: a guided one takes two rows."""
+    return max(max(rungs) // 2, 1)
 
 
 def _runner(
@@ -129,10 +147,15 @@ def _runner(
     return ShardRunner(store, keeper, finder, Performer(objects, editor, sources), pool)
 
 
-def _consume(settings: Settings, worker: Worker, keeper: LeaseKeeper, runner: ShardRunner) -> int:
+def _consume(
+    settings: Settings,
+    worker: Worker,
+    keeper: LeaseKeeper,
+    runners: Mapping[Lane, ShardRunner],
+) -> int:
     """Run Celery until it is told to stop, by a signal."""
     app = make_app(settings)
-    _add_task(app, runner)
+    _add_task(app, runners[Lane.BULK])
     # Celery warns of root because of pickle; nothing here accepts any.
     warnings.simplefilter("ignore", SecurityWarning)
 
@@ -143,7 +166,7 @@ def _consume(settings: Settings, worker: Worker, keeper: LeaseKeeper, runner: Sh
     signals.worker_shutting_down.connect(stop_work)
     consumer = app.Worker(
         hostname=worker.name,
-        queues=[queue_name(worker.model)],
+        queues=[queue_name(label, Lane.BULK) for label in worker.labels],
         pool="threads",
         concurrency=settings.worker_shards,
         without_gossip=True,
@@ -152,7 +175,14 @@ def _consume(settings: Settings, worker: Worker, keeper: LeaseKeeper, runner: Sh
         quiet=True,
         loglevel="WARNING",
     )
-    consumer.start()
+    express = Express(
+        app,
+        [queue_name(label, Lane.INTERACTIVE) for label in worker.labels],
+        runners[Lane.INTERACTIVE].run,
+        slots=settings.worker_shards,
+    )
+    with express:
+        consumer.start()
     return int(consumer.exitcode or 0)
 
 

@@ -16,7 +16,7 @@ from jobs.errors import LeaseLost
 from jobs.records import Claim
 from jobs.specs import InversionSpec
 from jobs.store import JobStore
-from worker.failures import backoff, classify
+from worker.failures import classify
 from worker.leases import LeaseKeeper
 from worker.noise import Noise, NoiseFinder, Watcher
 from worker.perform import Performer
@@ -45,8 +45,9 @@ class ShardRunner:
         """Claim and run jobs; every claimed job's end is on its row when this returns."""
         claims = self._keeper.claim(job_ids)
         claims.sort(key=_image)
-        for _, together in groupby(claims, key=_image):
-            self._run_image(list(together))
+        images = [list(together) for _, together in groupby(claims, key=_image)]
+        for together in sorted(images, key=_urgency, reverse=True):
+            self._run_image(together)
 
     def _run_image(self, claims: list[Claim]) -> None:
         try:
@@ -84,7 +85,7 @@ class ShardRunner:
         def should_stop() -> bool:
             return not any(self._keeper.holds(claim) for claim in claims)
 
-        return Watcher(progress, should_stop)
+        return Watcher(progress, should_stop, _urgency(claims))
 
     @staticmethod
     def _inverting(claims: Sequence[Claim]) -> tuple[float, float]:
@@ -118,10 +119,20 @@ class ShardRunner:
             self._store.fail(claim, failure.code, failure.message)
             _log.warning("job.failed", **fields)
             return
-        delay = backoff(claim.attempt)
-        state = self._store.postpone(claim, failure.code, failure.message, delay=delay)
+        delay = failure.policy.delay(claim.attempt)
+        state = self._store.postpone(
+            claim,
+            failure.code,
+            failure.message,
+            delay=delay,
+            max_attempts=failure.policy.attempts,
+        )
         _log.warning(f"job.{state}", **fields, retry_in=round(delay, 1), exc_info=error)
 
 
 def _image(claim: Claim) -> str:
     return claim.spec.inversion_digest()
+
+
+def _urgency(claims: Sequence[Claim]) -> int:
+    return max(claim.priority for claim in claims)

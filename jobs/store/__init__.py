@@ -13,10 +13,11 @@ from jobs.store.leasing import WORKER_LOST, Leasing
 from jobs.store.queueing import Queueing
 from jobs.store.reading import Reading
 from jobs.store.registering import Registering
-from jobs.store.submitting import SUBMIT_CHUNK, Submitting
+from jobs.store.steering import Steering
+from jobs.store.submitting import SUBMIT_CHUNK
 
 __all__ = ["SUBMIT_CHUNK", "WORKER_LOST", "JobStore"]
 
 
-class JobStore(Submitting, Queueing, Leasing, Reading, Registering):
+class JobStore(Steering, Queueing, Leasing, Reading, Registering):
     """All that is written to and read from the tables. Safe to share between threads."""

@@ -54,7 +54,7 @@ def change_rows(rows: Select[Any], *, skip_locked: bool = False, **values: Any) 
     `rows` asks of them is true when they change. A membership of a batch does not need this lock,
     so submissions do not hide jobs from those that skip what is locked. (SQLite has one lock.)
     """
-    chosen = rows.with_for_update(key_share=True, skip_locked=skip_locked).cte("chosen")
+    chosen = rows.with_for_update(key_share=True, skip_locked=skip_locked, of=jobs).cte("chosen")
     return update(jobs).where(jobs.c.id.in_(select(chosen.c.id))).values(**values)
 
 

@@ -31,14 +31,26 @@ Held = tuple[UUID, int]
 class Leasing(StorePart):
     """What workers do, and what is done for those that fell silent."""
 
-    def claim(self, job_ids: Sequence[UUID], worker: str, *, lease: float) -> list[Claim]:
-        """Take what is still queued of these jobs, for `lease` seconds.
+    def claim(
+        self,
+        job_ids: Sequence[UUID],
+        worker: str,
+        *,
+        lease: float,
+        models: Sequence[str] | None = None,
+    ) -> list[Claim]:
+        """Take what is still queued of these jobs, for `lease` seconds, most urgent first.
 
         Jobs that somebody else took, that ended or that were never asked for are left out: the
-        message that named them was only a hint.
+        message that named them was only a hint. So are those of other models than `models`, which
+        are labels (`ModelRef.label`), where these are given.
         """
         now = self._clock()
-        free = select(jobs.c.id).where(jobs.c.id.in_(job_ids), jobs.c.state == State.QUEUED)
+        free = select(jobs.c.id).where(
+            jobs.c.id.in_(job_ids), jobs.c.state == State.QUEUED, jobs.c.paused.is_(False)
+        )
+        if models is not None:
+            free = free.where(jobs.c.model.in_(models))
         statement = change_rows(
             free,
             skip_locked=True,
@@ -49,15 +61,15 @@ class Leasing(StorePart):
             started_at=now,
             lease_until=now + timedelta(seconds=lease),
             progress=0.0,
-        ).returning(jobs.c.id, jobs.c.token, jobs.c.spec, jobs.c.attempts)
+        ).returning(jobs.c.id, jobs.c.token, jobs.c.spec, jobs.c.attempts, jobs.c.priority)
         with self._engine.begin() as connection:
             rows = connection.execute(statement).all()
-        return sorted(self._claims(rows), key=lambda claim: claim.job_id)
+        return sorted(self._claims(rows), key=lambda claim: (-claim.priority, claim.job_id))
 
     def _claims(self, rows: Sequence[Row[Any]]) -> Iterator[Claim]:
         for row in rows:
             try:
-                yield Claim(row.id, row.token, parse_spec(row.spec), row.attempts)
+                yield Claim(row.id, row.token, parse_spec(row.spec), row.attempts, row.priority)
             except InvalidInput as error:
                 # Written by another version, or by hand: its neighbours are to run all the same.
                 self._fail(row.id, row.token, BAD_SPEC, f"this version cannot read it: {error}")
@@ -119,15 +131,24 @@ class Leasing(StorePart):
             error_message=_storable(message, _MESSAGE_CHARACTERS),
         )
 
-    def postpone(self, claim: Claim, code: str, message: str, *, delay: float) -> State:
+    def postpone(
+        self,
+        claim: Claim,
+        code: str,
+        message: str,
+        *,
+        delay: float,
+        max_attempts: int | None = None,
+    ) -> State:
         """Give a job back after an error that may pass, to be tried again in `delay` seconds.
 
-        After its last attempt it has failed instead; returns what it came to.
+        After its last attempt, the store's or this error's own `max_attempts`, it has failed
+        instead; returns what it came to.
 
         Raises:
             LeaseLost: the claim is not the row's any more; nothing was written.
         """
-        if claim.attempt >= self._max_attempts:
+        if claim.attempt >= max(self._max_attempts, max_attempts or 0):
             self.fail(claim, code, f"{message} (attempt {claim.attempt}, the last)")
             return State.FAILED
         due = self._clock() + timedelta(seconds=delay)

@@ -8,11 +8,11 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Row, func, select
 
 from jobs.errors import NotFound
+from jobs.filters import JobFilter
 from jobs.records import Batch, Job
-from jobs.results import Result
-from jobs.specs import parse_spec
 from jobs.states import State
 from jobs.store.base import StorePart
+from jobs.store.choosing import conditions
 from jobs.tables import batch_jobs, batches, jobs
 
 
@@ -42,7 +42,7 @@ class Reading(StorePart):
         with suppress(ValueError):
             which |= batches.c.id == UUID(name_or_id)
         # A name may look like another batch's id, which then comes first.
-        statement = select(batches).where(which).order_by(named).limit(1)
+        statement = select(*_BATCH).where(which).order_by(named).limit(1)
         with self._reader.connect() as connection:
             row = connection.execute(statement).one_or_none()
         if row is None:
@@ -60,6 +60,40 @@ class Reading(StorePart):
         with self._reader.connect() as connection:
             return [_job(row) for row in connection.execute(statement)]
 
+    def find(
+        self, which: JobFilter, *, limit: int | None = None, newest_end_first: bool = False
+    ) -> list[Job]:
+        """The jobs that `which` means, oldest first, or those that ended last first."""
+        order = [jobs.c.finished_at.desc(), jobs.c.id] if newest_end_first else [jobs.c.id]
+        statement = select(*_JOB).where(*conditions(which)).order_by(*order).limit(limit)
+        with self._reader.connect() as connection:
+            return [_job(row) for row in connection.execute(statement)]
+
+    def count(self, which: JobFilter) -> int:
+        """How many jobs `which` means."""
+        statement = select(func.count()).select_from(jobs).where(*conditions(which))
+        with self._reader.connect() as connection:
+            return int(connection.scalar(statement) or 0)
+
+    def codes(self, which: JobFilter) -> dict[str, int]:
+        """How often each error code stands on the jobs that `which` means, most often first."""
+        code = func.coalesce(jobs.c.error_code, "")
+        statement = select(code, func.count()).where(*conditions(which)).group_by(code)
+        with self._reader.connect() as connection:
+            found = [(str(name), int(count)) for name, count in connection.execute(statement)]
+        return dict(sorted(found, key=lambda entry: (-entry[1], entry[0])))
+
+    def batches_of(self, job_id: UUID) -> list[Batch]:
+        """The batches that a job is in, oldest first."""
+        statement = (
+            select(*_BATCH)
+            .join(batch_jobs, batch_jobs.c.batch_id == batches.c.id)
+            .where(batch_jobs.c.job_id == job_id)
+            .order_by(batches.c.id)
+        )
+        with self._reader.connect() as connection:
+            return [Batch(*row) for row in connection.execute(statement)]
+
     def counts(self, batch_id: UUID | None = None) -> dict[State, int]:
         """How many jobs are in each state, in one batch or in all."""
         statement = select(jobs.c.state, func.count()).group_by(jobs.c.state)
@@ -75,15 +109,14 @@ class Reading(StorePart):
 _JOB = [
     jobs.c[name]
     for name in (
-        "id", "spec", "model", "priority", "state", "created_at", "started_at", "finished_at",
-        "attempts", "worker", "progress", "error_code", "error_message", "result",
+        "id", "kind", "model", "priority", "state", "paused", "created_at", "due_at", "queued_at",
+        "started_at", "finished_at", "attempts", "worker", "lease_until", "progress",
+        "error_code", "error_message",
     )
-]  # fmt: skip
+] + [jobs.c.spec.label("stored_spec"), jobs.c.result.label("stored_result")]  # fmt: skip
+_BATCH = [batches.c.id, batches.c.name, batches.c.created_at, batches.c.paused_at]
 
 
 def _job(row: Row[Any]) -> Job:
     values = row._asdict()
-    values["spec"] = parse_spec(values["spec"])
-    values["state"] = State(values["state"])
-    values["result"] = Result.model_validate(values["result"]) if values["result"] else None
-    return Job(**values)
+    return Job(**values | {"state": State(values["state"])})

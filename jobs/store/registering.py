@@ -25,6 +25,12 @@ class Registering(StorePart):
         with self._engine.begin() as connection:
             connection.execute(workers.delete().where(workers.c.name == name))
 
+    def workers(self) -> list[Worker]:
+        """All workers that did not strike themselves, last heard of first."""
+        statement = select(workers).order_by(workers.c.seen_at.desc(), workers.c.name)
+        with self._reader.connect() as connection:
+            return [Worker(*row) for row in connection.execute(statement)]
+
     def live_workers(self, *, seen_within: float) -> list[Worker]:
         """Workers that gave a sign of life in the last `seen_within` seconds."""
         since = self._clock() - timedelta(seconds=seen_within)

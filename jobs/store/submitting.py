@@ -1,6 +1,6 @@
-"""Making work: batches and submissions, second lives, cancellation."""
+"""Making work: batches and submissions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -11,8 +11,9 @@ from jobs.errors import InvalidInput
 from jobs.ids import new_id
 from jobs.records import Batch, Submission
 from jobs.specs import Spec
-from jobs.states import State, sources_of
-from jobs.store.base import StorePart, change, chunks
+from jobs.states import State
+from jobs.store.base import change
+from jobs.store.pausing import Pausing
 from jobs.tables import batch_jobs, batches, jobs
 
 SUBMIT_CHUNK = 500
@@ -20,8 +21,10 @@ SUBMIT_CHUNK = 500
 
 _NAME_CHARACTERS = 200
 
+ENDED_BADLY: ColumnElement[bool] = jobs.c.state.in_((State.FAILED, State.CANCELLED))
 
-class Submitting(StorePart):
+
+class Submitting(Pausing):
     """What producers and people ask for."""
 
     def open_batch(self, name: str | None = None) -> Batch:
@@ -39,11 +42,12 @@ class Submitting(StorePart):
         with self._engine.begin() as connection:
             connection.execute(
                 self._insert(batches)
-                .values(vars(batch))
+                .values(id=batch.id, name=batch.name, created_at=batch.created_at)
                 .on_conflict_do_nothing(index_elements=["name"])
             )
             which = batches.c.id == batch.id if name is None else batches.c.name == name
-            return Batch(*connection.execute(select(batches).where(which)).one())
+            found = connection.execute(select(batches).where(which)).one()
+            return Batch(found.id, found.name, found.created_at, found.paused_at)
 
     def submit(
         self,
@@ -56,7 +60,8 @@ class Submitting(StorePart):
         """Commit a row for each new spec, in the order given.
 
         A spec that was submitted before is the same job: it is only made a member of the batch,
-        and tried again if it had failed or been cancelled. `force` makes a new job instead.
+        and tried again if it had failed or been cancelled; where it still waits, it becomes as
+        urgent as the most urgent wish for it. `force` makes a new job instead.
         """
         rows = [self._row(spec, priority, force=force) for spec in specs]
         submissions: list[Submission] = []
@@ -72,7 +77,7 @@ class Submitting(StorePart):
             "spec": spec.model_dump(mode="json"),
             "identity": f"{digest}:{job_id}" if force else digest,
             "inversion_digest": spec.inversion_digest(),
-            "model": spec.model.name,
+            "model": spec.model.label,
             "priority": priority,
             "state": State.PENDING,
             "created_at": now,
@@ -83,10 +88,13 @@ class Submitting(StorePart):
         identities = [row["identity"] for row in rows]
         # In one order for all: two submissions that share specs must not wait in a circle.
         new = sorted(rows, key=lambda row: str(row["identity"]))
+        priority = rows[0]["priority"]
         with self._engine.begin() as connection:
+            paused = batch_id is not None and self._enter(connection, batch_id)
             connection.execute(self._insert_or_renew(), new)
             same = jobs.c.identity.in_(identities)
-            connection.execute(self._revive(same))
+            connection.execute(self._revive(same).values(priority=priority))
+            connection.execute(_urge(same, priority))
             found = {
                 row.identity: row
                 for row in connection.execute(
@@ -99,6 +107,8 @@ class Submitting(StorePart):
                     self._insert(batch_jobs).on_conflict_do_nothing(),
                     [{"batch_id": batch_id, "job_id": member} for member in sorted(members)],
                 )
+                if paused:
+                    self._hold(connection, list(members))
         return [
             Submission(found[row["identity"]].id, State(found[row["identity"]].state), created)
             for row in rows
@@ -120,32 +130,27 @@ class Submitting(StorePart):
         return renewing
 
     def _revive(self, which: ColumnElement[bool]) -> Update:
-        return change(
-            which,
-            jobs.c.state.in_((State.FAILED, State.CANCELLED)),
-            state=State.PENDING,
-            due_at=self._clock(),
-            attempts=0,
-            error_code=None,
-            error_message=None,
-            progress=None,
-            started_at=None,
-            finished_at=None,
-        )
+        return change(which, ENDED_BADLY, **self._revived())
 
-    def retry(self, job_ids: Sequence[UUID]) -> int:
-        """Give failed and cancelled jobs a new life; says how many."""
-        return sum(self._change(self._revive(jobs.c.id.in_(chunk))) for chunk in chunks(job_ids))
+    def _revived(self) -> dict[str, Any]:
+        return {
+            "state": State.PENDING,
+            "due_at": self._clock(),
+            "attempts": 0,
+            "error_code": None,
+            "error_message": None,
+            "progress": None,
+            "started_at": None,
+            "finished_at": None,
+        }
 
-    def cancel(self, job_ids: Sequence[UUID]) -> int:
-        """Stop jobs that have not ended; says how many. Running ones stop at the next look."""
-        return sum(self._change(self._cancel(chunk)) for chunk in chunks(job_ids))
 
-    def _cancel(self, job_ids: Sequence[UUID]) -> Update:
-        return change(
-            jobs.c.id.in_(job_ids),
-            jobs.c.state.in_(sources_of(State.CANCELLED)),
-            state=State.CANCELLED,
-            finished_at=self._clock(),
-            lease_until=None,
-        )
+def _urge(which: ColumnElement[bool], priority: int) -> Update:
+    """Let jobs that still wait go before others; a message of the bulk lane is not waited for."""
+    return change(
+        which,
+        jobs.c.state.in_((State.PENDING, State.QUEUED)),
+        jobs.c.priority < priority,
+        priority=priority,
+        state=State.PENDING,
+    )

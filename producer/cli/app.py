@@ -11,13 +11,17 @@ from producer.cli import (
     demo,
     doctor,
     evaluate,
+    failures,
+    job,
     migrate,
     results,
     status,
+    steer,
     submit,
     up,
     watch,
     worker,
+    workers,
 )
 from producer.cli.options import examples
 from producer.cli.output import complain, out
@@ -29,6 +33,7 @@ USAGE = 2
 ORDER = (
     "demo", "up",
     "submit", "status", "watch", "results", "eval",
+    "job", "failures", "retry", "cancel", "pause", "resume", "workers",
     "worker", "control", "migrate", "doctor",
 )  # fmt: skip
 
@@ -67,7 +72,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-_TRY, _WORK, _RUN = "Try it", "Work", "Run the services"
+_TRY, _WORK, _STEER, _RUN = "Try it", "Work", "Steer the work", "Run the services"
 
 app.command("demo", rich_help_panel=_TRY, epilog=demo.EXAMPLES)(demo.demo)
 app.command("up", rich_help_panel=_TRY, epilog=up.EXAMPLES)(up.up)
@@ -76,6 +81,13 @@ app.command("status", rich_help_panel=_WORK, epilog=status.EXAMPLES)(status.stat
 app.command("watch", rich_help_panel=_WORK, epilog=watch.EXAMPLES)(watch.watch)
 app.command("results", rich_help_panel=_WORK, epilog=results.EXAMPLES)(results.results)
 app.add_typer(evaluate.app, name="eval", rich_help_panel=_WORK)
+app.command("job", rich_help_panel=_STEER, epilog=job.EXAMPLES)(job.job)
+app.command("failures", rich_help_panel=_STEER, epilog=failures.EXAMPLES)(failures.failures)
+app.command("retry", rich_help_panel=_STEER, epilog=steer.RETRY_EXAMPLES)(steer.retry)
+app.command("cancel", rich_help_panel=_STEER, epilog=steer.CANCEL_EXAMPLES)(steer.cancel)
+app.command("pause", rich_help_panel=_STEER, epilog=steer.PAUSE_EXAMPLES)(steer.pause)
+app.command("resume", rich_help_panel=_STEER, epilog=steer.RESUME_EXAMPLES)(steer.resume)
+app.command("workers", rich_help_panel=_STEER, epilog=workers.EXAMPLES)(workers.workers)
 app.command("worker", rich_help_panel=_RUN, epilog=worker.EXAMPLES)(worker.worker)
 app.command("control", rich_help_panel=_RUN, epilog=control.EXAMPLES)(control.control)
 app.command("migrate", rich_help_panel=_RUN, epilog=migrate.EXAMPLES)(migrate.migrate)

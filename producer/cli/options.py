@@ -80,13 +80,36 @@ Batch = Annotated[
     typer.Option("--batch", metavar="NAME", help="Put the jobs into the batch of that name."),
 ]
 Priority = Annotated[
-    int, typer.Option("--priority", min=-1000, max=1000, help="Higher is announced first.")
+    int,
+    typer.Option(
+        "--priority",
+        min=-1000,
+        max=1000,
+        help="Higher goes first. From 100 on a job is interactive: it waits for no bulk job.",
+    ),
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Do it again, even if the same was done before.")
 ]
 Wait = Annotated[
     bool, typer.Option("--wait", help="Follow the batch to its end; 0 only if all succeeded.")
+]
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Kind = Annotated[
+    str | None,
+    typer.Option("--kind", metavar="KIND", help="inversion, edit or reconstruction."),
+]
+Code = Annotated[
+    str | None, typer.Option("--code", metavar="CODE", help="Of the error that they met last.")
+]
+OfModel = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="Of this model, at any revision.")
+]
+Says = Annotated[
+    str | None,
+    typer.Option("--prompt", metavar="TEXT", help="With this in their base or edit prompt."),
 ]
 
 

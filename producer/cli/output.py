@@ -42,6 +42,7 @@ def table(*columns: str, title: str | None = None) -> Table:
     return made
 
 
-def state_cell(state: str) -> str:
-    """A job's state in its colour."""
-    return f"[{COLOURS[state]}]{state}[/]"
+def state_cell(state: str, *, paused: bool = False) -> str:
+    """A job's state in its colour, and whether a pause holds it there."""
+    held = " [yellow](paused)[/]" if paused and state == "pending" else ""
+    return f"[{COLOURS[state]}]{state}[/]{held}"

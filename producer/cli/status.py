@@ -79,19 +79,26 @@ def _show_batch(client: "Client", batch: "Batch", jobs: "list[Job]") -> None:
     for job in jobs:
         made.add_row(
             str(job.id),
-            job.spec.kind,
-            state_cell(job.state),
+            job.kind,
+            state_cell(job.state, paused=job.paused),
             str(job.attempts),
             _duration(job),
             escape(_prompt(job)),
             escape(_error(job)),
         )
     out.print(f"batch {escape(batch.name or '')} {batch.id}", highlight=False)
+    if batch.paused_at is not None:
+        again = escape(f"edict resume {batch.name or batch.id}")
+        out.print(f"[yellow]paused[/] since {batch.paused_at}: {again}", highlight=False)
     out.print(counts_text(client.store.counts(batch.id)), highlight=False)
     out.print(made)
 
 
 def _show_job(client: "Client", job: "Job") -> None:
+    if job.unreadable:
+        out.print(f"{job.kind} {job.id} is {state_cell(job.state)}", highlight=False)
+        out.print(escape(f"{job.unreadable}; `edict job {job.id}` shows it raw"), highlight=False)
+        return
     shown = table("", "")
     shown.show_header = False
     for name, value in _details(client, job):
@@ -103,8 +110,8 @@ def _details(client: "Client", job: "Job") -> list[tuple[str, str]]:
     sampler, image = job.spec.sampler, job.spec.image
     rows = [
         ("job", str(job.id)),
-        ("kind", job.spec.kind),
-        ("state", state_cell(job.state) + _percent(job)),
+        ("kind", job.kind),
+        ("state", state_cell(job.state, paused=job.paused) + _percent(job)),
         ("source", escape(job.spec.source.uri)),
         ("model", escape(job.spec.model.name)),
         ("from", escape(job.spec.base_prompt)),
@@ -146,10 +153,12 @@ def _outcome(client: "Client", job: "Job") -> list[tuple[str, str]]:
 
 
 def _prompt(job: "Job") -> str:
-    return str(getattr(job.spec, "edit_prompt", ""))
+    return str(job.stored_spec.get("edit_prompt", ""))
 
 
 def _error(job: "Job") -> str:
+    if job.unreadable and not job.error_code:
+        return job.unreadable
     return f"{job.error_code}: {job.error_message}" if job.error_code else ""
 
 
@@ -159,6 +168,4 @@ def _percent(job: "Job") -> str:
 
 
 def _duration(job: "Job") -> str:
-    if job.started_at is None or job.finished_at is None:
-        return ""
-    return seconds_text((job.finished_at - job.started_at).total_seconds())
+    return "" if job.last_seconds is None else seconds_text(job.last_seconds)

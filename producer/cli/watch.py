@@ -42,11 +42,18 @@ def follow_batch(client: "Client", batch: "Batch | None") -> bool:
     from producer.progress import all_succeeded, counts_text, follow
 
     batch_id = None if batch is None else batch.id
-    ended = follow(lambda: client.store.counts(batch_id), err, lambda _: _workers_text(client))
+    ended = follow(lambda: client.store.counts(batch_id), err, lambda _: _note(client, batch_id))
     out.print(counts_text(ended), highlight=False)
     if not all_succeeded(ended):
         _tell_failures(client, batch_id, ended)
     return all_succeeded(ended)
+
+
+def _note(client: "Client", batch_id: "UUID | None") -> str:
+    """What the user must know while it goes on, or does not."""
+    if batch_id is not None and client.store.batch(str(batch_id)).paused_at is not None:
+        return "the batch is paused; `edict resume` lets it go on"
+    return _workers_text(client)
 
 
 def _workers_text(client: "Client") -> str:
@@ -69,4 +76,4 @@ def _tell_failures(client: "Client", batch_id: "UUID | None", counts: "Counts") 
             f"{escape(job.error_message or '')}"
         )
     if counts[State.FAILED] > SHOWN_FAILURES:
-        say(f"… and {counts[State.FAILED] - SHOWN_FAILURES} more: `edict status {batch_id}`")
+        say(f"… and {counts[State.FAILED] - SHOWN_FAILURES} more: `edict failures {batch_id}`")

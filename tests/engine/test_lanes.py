@@ -24,9 +24,11 @@ TWO_STEPS = SamplerParameters(steps=2, strength=1.0)
 class Bench:
     """``Lanes`` over a fake network, and what was added to it."""
 
-    def __init__(self, *rungs: int, denoise: Denoise | None = None) -> None:
+    def __init__(
+        self, *rungs: int, denoise: Denoise | None = None, express: int | None = None
+    ) -> None:
         self.model = FakeModel()
-        self.lanes = Lanes(denoise or self.model.denoise, rungs)
+        self.lanes = Lanes(denoise or self.model.denoise, rungs, express=express)
 
     def add(
         self, work: Trajectory[LatentPair] | None = None, priority: int = 0, rung: int | None = None
@@ -141,6 +143,30 @@ def test_an_urgent_trajectory_joins_the_running_ones_at_the_next_turn() -> None:
     assert running([bulk, urgent, later]) == [True, True, False]
     assert not bulk.done
     assert (bulk.progress.done, urgent.progress.done) == (2, 1)
+
+
+def test_express_work_takes_every_turn_at_a_rung_of_its_own_and_bulk_goes_on_after_it() -> None:
+    bench = Bench(2, 8, express=100)
+    bulk = [bench.add(priority=99) for _ in range(4)]
+    bench.lanes.turn()
+    express = bench.add(priority=100)
+
+    for _ in range(4):
+        bench.lanes.turn()
+
+    assert bench.batch_sizes == [8, 2, 2, 2, 2]
+    assert express.done
+    assert [ticket.progress.done for ticket in bulk] == [1] * 4
+    bench.finish()
+    assert all(ticket.result().equal(express.result()) for ticket in bulk)
+
+
+def test_express_work_of_two_shapes_takes_turns_too() -> None:
+    bench = Bench(4, express=1)
+    for shape in ((4, 8, 8), (4, 8, 16)):
+        bench.add(trajectory(TWO_STEPS, start_pair(shape=shape)), priority=1)
+    bench.finish()
+    assert [tuple(shape[-2:]) for shape, _ in bench.model.calls] == [(8, 8), (8, 16)] * 4
 
 
 def test_narrow_work_does_not_starve_a_wide_one_that_waits() -> None:

@@ -15,8 +15,9 @@ from kombu.exceptions import ContentDisallowed
 from redis import Redis
 
 from jobs.celery_app import check_broker, make_app
-from jobs.dispatch import dispatch, queue_length, reconcile, shards
+from jobs.dispatch import dispatch, oldest_message, queue_length, reconcile, shards
 from jobs.errors import ConfigurationError, ServiceUnavailable
+from jobs.lanes import INTERACTIVE_PRIORITY, Lane
 from jobs.messages import MAX_SHARD_JOBS, RUN_SHARD, Shard, queue_name
 from jobs.records import DueJob
 from jobs.settings import Settings
@@ -25,6 +26,7 @@ from jobs.store import JobStore
 from tests.jobs.factories import LEASE, Clock, claim, edit, inversion, states, submit
 
 QUEUE = queue_name("demo")
+INTERACTIVE = queue_name("demo", Lane.INTERACTIVE)
 
 
 @pytest.fixture
@@ -164,6 +166,88 @@ def test_a_queue_that_holds_messages_is_left_alone(
 
     assert states(store, job_ids) == ["queued"] * 3
     assert queue_length(app, QUEUE) == 3
+
+
+def test_a_lost_message_is_found_while_its_queue_never_runs_dry(
+    store: JobStore, clock: Clock, app: Celery, redis: Redis
+) -> None:
+    [lost] = submit(store, 1)
+    dispatch(store, app)
+    redis.flushdb()
+    clock.tick(11)
+    later = [each.job_id for each in store.submit([inversion(1), inversion(2)])]
+    dispatch(store, app)
+    assert oldest_message(app, QUEUE) == clock.now
+
+    clock.tick(5)
+    assert reconcile(store, app, redeliver_after=10) == 1
+
+    assert states(store, [lost, *later]) == ["pending", "queued", "queued"]
+
+
+def test_a_message_of_unknown_age_is_waited_for(
+    store: JobStore, clock: Clock, app: Celery, redis: Redis
+) -> None:
+    [job_id] = submit(store, 1)
+    dispatch(store, app)
+    redis.flushdb()
+    redis.lpush(QUEUE, "forged")
+    clock.tick(1_000)
+
+    assert reconcile(store, app, redeliver_after=10) == 0
+    redis.rpop(QUEUE)
+    assert reconcile(store, app, redeliver_after=10) == 1
+    assert states(store, [job_id]) == ["pending"]
+
+
+def test_bulk_jobs_are_announced_a_window_at_a_time(store: JobStore, app: Celery) -> None:
+    job_ids = submit(store, 8)
+
+    assert dispatch(store, app, window=5) == 5
+    assert dispatch(store, app, window=5) == 0
+    store.claim(job_ids[:2], "w1", lease=LEASE)
+
+    assert dispatch(store, app, window=5) == 2
+    assert states(store, job_ids) == [*["running"] * 2, *["queued"] * 5, "pending"]
+
+
+def test_interactive_jobs_are_announced_whatever_bulk_there_is_and_in_their_own_queue(
+    store: JobStore, app: Celery
+) -> None:
+    submit(store, 8)
+    dispatch(store, app, window=2)
+    wanted = map(inversion, range(10, 15))
+    urgent = [each.job_id for each in store.submit(wanted, priority=INTERACTIVE_PRIORITY)]
+
+    assert dispatch(store, app, window=2) == 5
+
+    assert states(store, urgent) == ["queued"] * 5
+    assert queue_length(app, INTERACTIVE) == 5
+    assert queue_length(app, QUEUE) == 2
+
+
+def test_a_model_that_nobody_serves_leaves_others_their_window(
+    store: JobStore, app: Celery
+) -> None:
+    pinned = inversion(9, model=ModelRef(name="demo", revision="r9"))
+    store.submit([pinned, *(inversion(each, model=ModelRef(name="a")) for each in range(5))])
+    submit(store, 5)
+
+    assert dispatch(store, app, window=3) == 3 + 3 + 1
+
+    assert queue_length(app, queue_name("demo@r9")) == 1
+    assert queue_length(app, queue_name("a")) == queue_length(app, QUEUE) == 3
+
+
+def test_a_producer_announces_its_own_jobs_only(store: JobStore, app: Celery) -> None:
+    others = submit(store, 3)
+    own = [each.job_id for each in store.submit(map(inversion, range(10, 14)))]
+
+    assert dispatch(store, app, window=5, among=own) == 4
+
+    assert states(store, [*others, *own]) == [*["pending"] * 3, *["queued"] * 4]
+    more = [each.job_id for each in store.submit(map(inversion, range(20, 24)))]
+    assert dispatch(store, app, window=5, among=more) == 1
 
 
 def test_the_jobs_of_a_dead_worker_come_back(

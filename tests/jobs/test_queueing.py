@@ -24,12 +24,13 @@ def test_due_jobs_come_most_urgent_first_then_oldest(store: JobStore) -> None:
     assert states(store, [urgent, *bulk]) == ["queued"] * 4
 
 
-def test_a_due_job_says_what_the_dispatcher_needs(store: JobStore) -> None:
+def test_a_due_job_says_what_the_dispatcher_needs(store: JobStore, clock: Clock) -> None:
     spec = inversion(model=ModelRef(name="/models/sd", revision="abc"))
-    [submitted] = store.submit([spec])
+    [submitted] = store.submit([spec], priority=7)
 
-    assert store.take_due(1) == [DueJob(submitted.job_id, "/models/sd", spec.inversion_digest())]
-    assert store.models_queued() == ["/models/sd"]
+    label, digest = "/models/sd@abc", spec.inversion_digest()
+    assert store.take_due(1) == [DueJob(submitted.job_id, label, digest, 7, clock.now)]
+    assert store.models_queued() == [label]
 
 
 def test_takers_at_the_same_time_take_different_jobs(store: JobStore) -> None:

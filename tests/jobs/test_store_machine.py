@@ -1,14 +1,16 @@
 """The store against a simple model of it, driven at random, and against itself in real threads.
 
-Invariants: no job is lost, none ends twice, none runs under two live leases, the counts add up,
-and every change that is seen is one of `TRANSITIONS`.
+Invariants: no job is lost, none ends twice, none runs under two live leases, a paused job does not
+start, the counts add up, and every change that is seen is one of `TRANSITIONS`. Clocks jump both
+ways, workers crash and freeze, and whoever pauses a batch may die between two statements.
 """
 
 import random
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -27,10 +29,13 @@ from hypothesis.stateful import (
 from sqlalchemy import Engine, select
 
 from jobs.errors import LeaseLost
+from jobs.filters import JobFilter
 from jobs.records import Claim
 from jobs.states import ENDED, LIVE, TRANSITIONS, State
-from jobs.store import JobStore
-from jobs.tables import batches, jobs
+from jobs.store import JobStore, pausing, steering
+from jobs.store.base import utc_now
+from jobs.tables import batches as batch_rows
+from jobs.tables import jobs
 from tests.jobs.factories import RESULT, Clock, inversion
 
 LEASE = 10.0
@@ -39,6 +44,21 @@ WORKERS = st.sampled_from(["w1", "w2", "w3"])
 ENDS = st.sampled_from(["finish", "fail", "later", "back"])
 # Few jobs, so that much happens to each.
 SOME = st.sets(st.integers(0, 2), min_size=1)
+BATCHES = st.integers(0, 1)
+
+
+class Died(Exception):
+    """The process ended here."""
+
+
+@dataclass
+class Pause:
+    """A batch as the model has it."""
+
+    id: UUID
+    wished: bool = False
+    settled: bool = True
+    members: set[UUID] = field(default_factory=set)
 
 
 @dataclass
@@ -54,6 +74,17 @@ class Expected:
     worker: str | None = None
     lease_until: datetime | None = None
     queued_at: datetime | None = None
+    paused: bool = False
+    successes: int = 0
+
+    def hold(self) -> None:
+        self.paused = True
+        if self.state is State.QUEUED:
+            self.state = State.PENDING
+
+    def urge(self, priority: int) -> None:
+        if self.state in (State.PENDING, State.QUEUED) and self.priority < priority:
+            self.state, self.priority = State.PENDING, priority
 
     def end(self, state: State) -> None:
         self.state, self.lease_until = state, None
@@ -75,15 +106,18 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         with engine.begin() as connection:
             connection.execute(jobs.delete())
-            connection.execute(batches.delete())
+            connection.execute(batch_rows.delete())
         self.engine = engine
         self.clock = Clock()
         self.store = JobStore(engine, max_attempts=MAX_ATTEMPTS, clock=self.clock)
-        self.batch = self.store.open_batch().id
+        self.batches = [Pause(self.store.open_batch().id) for _ in range(2)]
         self.rows: dict[UUID, Expected] = {}
         self.by_image: dict[int, UUID] = {}
         self.crew = Crew()
         self.seen: dict[UUID, State] = {}
+
+    def held_by_any(self, job_id: UUID) -> bool:
+        return any(each.wished and job_id in each.members for each in self.batches)
 
     def chosen(self, positions: set[int]) -> list[UUID]:
         ids = list(self.rows)
@@ -92,13 +126,14 @@ class StoreMachine(RuleBasedStateMachine):
     @initialize(worker=WORKERS)
     def work_is_under_way(self, worker: str) -> None:
         for image in (0, 1):
-            self.submit(image, priority=0, force=False)
+            self.submit(image, priority=0, force=False, batch=image)
         self.take_over(worker, "finish")
 
-    @rule(image=st.integers(0, 1), priority=st.integers(0, 2), force=st.booleans())
-    def submit(self, image: int, priority: int, force: bool) -> None:
+    @rule(image=st.integers(0, 1), priority=st.integers(0, 2), force=st.booleans(), batch=BATCHES)
+    def submit(self, image: int, priority: int, force: bool, batch: int) -> None:
+        into = self.batches[batch]
         [made] = self.store.submit(
-            [inversion(image)], batch_id=self.batch, priority=priority, force=force
+            [inversion(image)], batch_id=into.id, priority=priority, force=force
         )
         known = None if force else self.by_image.get(image)
         assert made.created == (known is None)
@@ -106,10 +141,50 @@ class StoreMachine(RuleBasedStateMachine):
             self.rows[made.job_id] = Expected(made.job_id, priority, self.clock.now)
             if not force:
                 self.by_image[image] = made.job_id
-            return
-        assert made.job_id == known
-        if self.rows[known].state in (State.FAILED, State.CANCELLED):
-            self.rows[known].revive(self.clock.now)
+        else:
+            assert made.job_id == known
+            self.submit_again(self.rows[known], priority)
+        into.members.add(made.job_id)
+        if into.wished and self.rows[made.job_id].state is not State.SUCCEEDED:
+            self.rows[made.job_id].hold()
+
+    def submit_again(self, row: Expected, priority: int) -> None:
+        if row.state in (State.FAILED, State.CANCELLED):
+            row.revive(self.clock.now)
+            row.priority = priority
+        else:
+            row.urge(priority)
+
+    @rule(batch=BATCHES, wish=st.booleans(), pieces=st.integers(0, 4))
+    def pause_or_resume(self, batch: int, wish: bool, pieces: int) -> None:
+        """Whoever wishes it dies after some pieces, or comes to the end."""
+        paused = self.batches[batch]
+        paused.wished, paused.settled = wish, False
+        with dying_after(self.store, pieces), suppress(Died):
+            change = self.store.pause_batch if wish else self.store.resume_batch
+            change(paused.id)
+        self.settle_some(paused, pieces)
+
+    @rule()
+    def settle(self) -> None:
+        unsettled = [each for each in self.batches if not each.settled]
+        assert self.store.settle_batches() == len(unsettled)
+        for each in unsettled:
+            self.settle_some(each, 1_000)
+
+    def settle_some(self, batch: Pause, pieces: int) -> None:
+        """A piece is one row here; the one that finds none is the last."""
+        rows = [self.rows[each] for each in sorted(batch.members)]
+        if batch.wished:
+            rows = [row for row in rows if row.state is not State.SUCCEEDED]
+        else:
+            rows = [row for row in rows if row.paused and not self.held_by_any(row.id)]
+        for row in rows[:pieces]:
+            if batch.wished:
+                row.hold()
+            else:
+                row.paused = False
+        batch.settled = pieces > len(rows)
 
     @rule(limit=st.integers(1, 3))
     def take_due(self, limit: int) -> None:
@@ -117,7 +192,7 @@ class StoreMachine(RuleBasedStateMachine):
         due = [
             row
             for row in self.rows.values()
-            if row.state is State.PENDING and row.due_at <= self.clock.now
+            if row.state is State.PENDING and not row.paused and row.due_at <= self.clock.now
         ]
         due.sort(key=lambda row: (-row.priority, row.id))
         assert [each.id for each in taken] == [row.id for row in due[:limit]]
@@ -171,6 +246,7 @@ class StoreMachine(RuleBasedStateMachine):
                 self._end(claim, end)
             return
         self._end(claim, end)
+        row.successes += end == "finish"
         if end in ("finish", "fail"):
             row.end(State.SUCCEEDED if end == "finish" else State.FAILED)
         elif end == "later" and row.attempts >= MAX_ATTEMPTS:
@@ -189,7 +265,7 @@ class StoreMachine(RuleBasedStateMachine):
             return self.store.postpone(claim, "away", "away", delay=5)
         return self.store.give_back(claim)
 
-    @rule(seconds=st.integers(1, 15))
+    @rule(seconds=st.integers(-15, 15) | st.sampled_from([-3_600, 3_600]))
     def tick(self, seconds: int) -> None:
         self.clock.tick(seconds)
 
@@ -233,6 +309,23 @@ class StoreMachine(RuleBasedStateMachine):
         for row in ended:
             row.revive(self.clock.now)
 
+    @rule(batch=BATCHES, state=st.sampled_from(State))
+    def cancel_all_of(self, batch: int, state: State) -> None:
+        rows = [self.rows[each] for each in self.batches[batch].members]
+        live = [row for row in rows if row.state in LIVE and row.state is state]
+        which = JobFilter(batch=self.batches[batch].id, states=(state,))
+        assert self.store.cancel_where(which) == len(live)
+        for row in live:
+            row.end(State.CANCELLED)
+
+    @rule(batch=BATCHES)
+    def retry_all_of(self, batch: int) -> None:
+        rows = [self.rows[each] for each in self.batches[batch].members]
+        ended = [row for row in rows if row.state in (State.FAILED, State.CANCELLED)]
+        assert self.store.retry_where(JobFilter(batch=self.batches[batch].id)) == len(ended)
+        for row in ended:
+            row.revive(self.clock.now)
+
     @rule(older_than=st.integers(0, 10))
     def requeue(self, older_than: int) -> None:
         before = self.clock.now - timedelta(seconds=older_than)
@@ -255,6 +348,9 @@ class StoreMachine(RuleBasedStateMachine):
                 wanted.token,
             )
             assert row.lease_until == wanted.lease_until
+            assert (row.priority, row.paused) == (wanted.priority, wanted.paused)
+            assert wanted.successes == (row.state == State.SUCCEEDED)
+            assert not (row.paused and row.state == State.QUEUED)
             assert (row.lease_until is not None) == (row.state == State.RUNNING)
             assert (row.finished_at is not None) == (row.state in ENDED)
             assert (row.result is not None) == (row.state == State.SUCCEEDED)
@@ -267,13 +363,41 @@ class StoreMachine(RuleBasedStateMachine):
             self.seen[job_id] = row.state
 
     @invariant()
+    def a_pause_holds_all_of_its_jobs_and_no_others(self) -> None:
+        if all(each.settled for each in self.batches):
+            for job_id, row in self.rows.items():
+                assert row.state is State.SUCCEEDED or row.paused == self.held_by_any(job_id)
+
+    @invariant()
     def counts_add_up(self) -> None:
-        counts = self.store.counts(self.batch)
-        assert counts == self.store.counts()
-        assert +Counter(counts) == Counter(row.state for row in self.rows.values())
+        assert +Counter(self.store.counts()) == Counter(row.state for row in self.rows.values())
+        for each in self.batches:
+            states = Counter(self.rows[job_id].state for job_id in each.members)
+            assert +Counter(self.store.counts(each.id)) == states
 
 
-def test_the_store_behaves_like_its_model(engine: Engine) -> None:
+@contextmanager
+def dying_after(store: JobStore, pieces: int) -> Iterator[None]:
+    """Whoever settles a batch dies after so many transactions."""
+    settle, left = store._settle_piece, iter(range(pieces))
+
+    def settle_or_die(*arguments: Any) -> Any:
+        if next(left, None) is None:
+            raise Died
+        return settle(*arguments)
+
+    store._settle_piece = settle_or_die  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        store._settle_piece = settle  # type: ignore[method-assign]
+
+
+@pytest.mark.slow
+def test_the_store_behaves_like_its_model(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A row a transaction: there is much to die between.
+    monkeypatch.setattr(pausing, "PAUSE_CHUNK", 1)
+    monkeypatch.setattr(steering, "STEER_CHUNK", 1)
     run_state_machine_as_test(
         lambda: StoreMachine(engine),
         settings=settings(
@@ -286,45 +410,84 @@ def test_the_store_behaves_like_its_model(engine: Engine) -> None:
     )
 
 
-JOBS = 40
+JOBS = 24
+ROUNDS = 6
+SKEWS = (-0.03, 0.0, 0.03)
+"""Seconds by which the clocks of processes are wrong."""
 
 
-def test_every_job_ends_once_among_threads_that_crash_and_freeze(engine: Engine) -> None:
-    """Workers are killed (they forget) or frozen (they come back late), leases are short."""
-    store = JobStore(engine, max_attempts=10_000)
-    job_ids = [each.job_id for each in store.submit(map(inversion, range(JOBS)))]
-    give_up = time.monotonic() + 20
+@dataclass
+class Turmoil:
+    """Processes, as threads, whose clocks differ, and what they do until all jobs succeeded."""
 
-    def live() -> bool:
-        assert time.monotonic() < give_up, store.counts()
-        return any(store.counts()[state] for state in LIVE)
+    engine: Engine
+    job_ids: list[UUID]
+    batches: list[UUID]
+    give_up: float
 
-    def work(seed: int) -> list[UUID]:
+    def store(self, skew: float = 0.0) -> JobStore:
+        wrong = timedelta(seconds=skew)
+        return JobStore(self.engine, max_attempts=10_000, clock=lambda: utc_now() + wrong)
+
+    def unfinished(self) -> bool:
+        counts = self.store().counts()
+        assert time.monotonic() < self.give_up, counts
+        return counts[State.SUCCEEDED] < len(self.job_ids)
+
+    def work(self, seed: int) -> list[UUID]:
+        """Be killed (and forget) or freeze (and come back late), with leases that are short."""
         dice, finished = random.Random(seed), []  # noqa: S311
-        while live():
-            wanted = dice.sample(job_ids, 8)
-            for held in store.claim(wanted, f"w{seed}-{dice.random()}", lease=0.05):
+        store = self.store(dice.choice(SKEWS))
+        while self.unfinished():
+            wanted = dice.sample(self.job_ids, 8)
+            for claimed in store.claim(wanted, f"w{seed}-{dice.random()}", lease=0.05):
                 fate = dice.random()
                 if fate < 0.2:
                     continue  # killed
                 if fate < 0.3:
                     time.sleep(0.08)  # frozen past the lease
                 with suppress(LeaseLost):
-                    store.finish(held, RESULT)
-                    finished.append(held.job_id)
+                    store.finish(claimed, RESULT)
+                    finished.append(claimed.job_id)
         return finished
 
-    def control() -> list[UUID]:
-        while live():
+    def control(self, seed: int) -> list[UUID]:
+        store = self.store(SKEWS[seed])
+        while self.unfinished():
             store.expire_leases()
             store.take_due(8)
+            store.settle_batches()
             time.sleep(0.01)
         return []
 
-    with ThreadPoolExecutor(6) as pool:
-        running = [pool.submit(control), pool.submit(control)]
-        running += [pool.submit(work, seed) for seed in range(4)]
+    def steer(self, seed: int) -> list[UUID]:
+        dice, store = random.Random(seed), self.store()  # noqa: S311
+        for _ in range(ROUNDS):
+            batch, some = dice.choice(self.batches), dice.sample(self.job_ids, 8)
+            store.pause_batch(batch)
+            store.cancel(some)
+            store.submit(map(inversion, range(JOBS)), batch_id=batch)
+            store.resume_batch(batch)
+            store.retry_where(JobFilter(batch=batch))
+            store.retry(some)
+            time.sleep(0.02)
+        return []
+
+
+@pytest.mark.slow
+def test_every_job_ends_once_among_threads_that_crash_freeze_and_steer(engine: Engine) -> None:
+    store = JobStore(engine)
+    job_ids = [each.job_id for each in store.submit(map(inversion, range(JOBS)))]
+    batches = [store.open_batch().id for _ in range(2)]
+    turmoil = Turmoil(engine, job_ids, batches, give_up=time.monotonic() + 60)
+
+    with ThreadPoolExecutor(8) as pool:
+        running = [pool.submit(turmoil.control, seed) for seed in range(2)]
+        running += [pool.submit(turmoil.work, seed) for seed in range(4)]
+        running += [pool.submit(turmoil.steer, seed) for seed in range(2)]
     finished = [job_id for each in running for job_id in each.result()]
 
     assert sorted(finished) == job_ids
     assert store.counts()[State.SUCCEEDED] == JOBS
+    with engine.connect() as connection:
+        assert not any(connection.scalars(select(jobs.c.paused)))

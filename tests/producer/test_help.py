@@ -16,6 +16,7 @@ COMMANDS = [
     *(["eval", kind] for kind in ("reconstruction", "edits")),
     *([name] for name in ("demo", "up", "submit", "status", "watch", "results", "eval")),
     *([name] for name in ("worker", "control", "migrate", "doctor")),
+    *([name] for name in ("job", "failures", "retry", "cancel", "pause", "resume", "workers")),
 ]
 
 

@@ -5,17 +5,21 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
+from jobs.lanes import INTERACTIVE_PRIORITY
 from jobs.objects import ObjectStore
 from jobs.processes import Child
 from jobs.records import Worker
 from jobs.settings import Settings
-from jobs.specs import ReconstructionSpec, SamplerOptions, Source
+from jobs.specs import ModelRef, ReconstructionSpec, SamplerOptions, Source
 from jobs.states import State
 from jobs.store import JobStore
+from jobs.store.base import utc_now
 from producer.client import Client
+from producer.waiting import why_waiting
 from tests.pipeline import edict, environment_of, eventually, is_alive
 from tests.worker.conftest import TINY_MODEL, picture
 
@@ -48,11 +52,11 @@ def start(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Child]]:
         yield start
 
 
-def submit(client: Client, seed: int = 0) -> ReconstructionSpec:
+def submit(client: Client, seed: int = 0, priority: int = 0) -> UUID:
     """A job that takes some seconds."""
     source = client.sources.upload(picture(seed), f"picture {seed}")
     spec = ReconstructionSpec(source=source, model=client.model(), sampler=LONG)
-    return client.submit([spec])[0].job_id
+    return client.submit([spec], priority=priority)[0].job_id
 
 
 def worker_of(store: JobStore) -> Worker:
@@ -136,6 +140,42 @@ def test_jobs_survive_a_redis_that_is_emptied(
 
     for job_id in job_ids:
         eventually(lambda: succeeded(client.store, job_id))  # noqa: B023
+
+
+def test_an_interactive_job_overtakes_bulk_work_that_holds_every_thread(
+    client: Client, settings: Settings, start: Callable[..., Child]
+):
+    bulk = [submit(client, seed) for seed in range(settings.worker_shards + 2)]
+    start("worker", "--devices", "cpu")
+    eventually(lambda: all(in_the_middle(client.store, each) for each in bulk[:-2]))
+
+    urgent = submit(client, seed=99, priority=INTERACTIVE_PRIORITY)
+    eventually(lambda: succeeded(client.store, urgent))
+
+    assert not any(succeeded(client.store, each) for each in bulk)
+    eventually(lambda: all(succeeded(client.store, each) for each in bulk))
+
+
+def test_a_job_of_a_revision_that_nobody_serves_waits_and_says_so(
+    client: Client, start: Callable[..., Child]
+):
+    start("worker", "--devices", "cpu")
+    served = worker_of(client.store)
+    job_id = submit(client)
+    spec = client.store.job(job_id).spec
+    pinned = [
+        spec.model_copy(update={"model": ModelRef(name=TINY_MODEL, revision=revision)})
+        for revision in (served.model_revision, "another")
+    ]
+
+    ours, theirs = (each.job_id for each in client.submit(pinned))
+    eventually(lambda: succeeded(client.store, ours))
+
+    waiting = client.store.job(theirs)
+    assert (waiting.state, waiting.attempts) == (State.QUEUED, 0)
+    reason = why_waiting(waiting, [served], utc_now())
+    assert f"no live worker serves {TINY_MODEL}@another" in reason
+    assert served.lanes == 4
 
 
 def test_a_message_delivered_again_runs_nothing_again(client: Client, start: Callable[..., Child]):

@@ -1,0 +1,31 @@
+"""A `JobFilter` as conditions on rows."""
+
+from sqlalchemy import ColumnElement, or_, select
+
+from jobs.filters import JobFilter
+from jobs.tables import batch_jobs, jobs
+
+
+def conditions(which: JobFilter) -> list[ColumnElement[bool]]:
+    """What must be true of a row that `which` means."""
+    found: list[ColumnElement[bool]] = []
+    if which.batch is not None:
+        members = select(batch_jobs.c.job_id).where(batch_jobs.c.batch_id == which.batch)
+        found.append(jobs.c.id.in_(members))
+    if which.states:
+        found.append(jobs.c.state.in_(which.states))
+    if which.kind:
+        found.append(jobs.c.kind == which.kind)
+    if which.code:
+        found.append(jobs.c.error_code == which.code)
+    if which.model:
+        pinned = jobs.c.model.startswith(f"{which.model}@", autoescape=True)
+        found.append(or_(jobs.c.model == which.model, pinned))
+    if which.prompt:
+        found.append(_says(which.prompt))
+    return found
+
+
+def _says(text: str) -> ColumnElement[bool]:
+    prompts = (jobs.c.spec[name].as_string() for name in ("base_prompt", "edit_prompt"))
+    return or_(*(prompt.icontains(text, autoescape=True) for prompt in prompts))
