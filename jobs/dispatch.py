@@ -50,11 +50,13 @@ def dispatch(store: JobStore, app: Celery) -> int:
 def shards(due: Iterable[DueJob]) -> list[list[DueJob]]:
     """Put jobs that share a model and an image together, at most `MAX_SHARD_JOBS` in one.
 
-    They need not be neighbours: a manifest may go through all images once for each prompt.
+    They need not be neighbours: a manifest may go through all images once for each prompt. One
+    that was lost with its worker travels alone, as it runs.
     """
-    together: defaultdict[tuple[str, str], list[DueJob]] = defaultdict(list)
+    together: defaultdict[tuple[object, ...], list[DueJob]] = defaultdict(list)
     for job in due:
-        together[job.model, job.inversion_digest].append(job)
+        alone = job.id if job.losses else None
+        together[job.model, job.inversion_digest, alone].append(job)
     return [
         jobs[start : start + MAX_SHARD_JOBS]
         for jobs in together.values()

@@ -55,6 +55,7 @@ class DueJob:
     id: UUID
     model: str
     inversion_digest: str
+    losses: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,29 @@ class Claim:
     token: int
     spec: Spec
     attempt: int
+    losses: int = 0
+    """Workers that fell silent while they ran it: if any, it is to run alone."""
+
+
+@dataclass(frozen=True)
+class InversionClaim:
+    """The right to compute an image's noise, as long as `token` is the row's."""
+
+    key: str
+    digest: str
+    token: int
+    guilty: bool = False
+    """Whether it must not be computed: too many workers fell silent over it and nothing else."""
+
+
+@dataclass(frozen=True)
+class StoredInversion:
+    """What the row says of an inversion in the bucket."""
+
+    sha256: str
+    size: int
+    """Bytes."""
+    fingerprint: str
 
 
 @dataclass(frozen=True)

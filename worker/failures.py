@@ -4,6 +4,7 @@
 |---|---|---|
 | permanent | a damaged image, a prompt too long, a source that changed | failed, at once |
 | transient | storage away or refusing us, a device out of memory, our faults | tried again, later |
+| device | a lost CUDA context | tried again alone, by a new process (see `worker.health`) |
 
 A fault that nobody foresaw counts as transient: it is tried again a few times, then the job has
 failed with the fault's text.
@@ -37,7 +38,17 @@ class WrongModel(JobsError):
     code = "wrong_model"
 
 
-PERMANENT = (EngineError, SourceChanged, SourceRefused, WrongModel)
+class WorkerLost(JobsError):
+    """The inversion that the job needs has cost too many workers."""
+
+    code = "worker_lost"
+
+
+PERMANENT = (EngineError, SourceChanged, SourceRefused, WrongModel, WorkerLost)
+
+DEVICE_LOST = "device_lost"
+_BROKEN_DEVICE = ("CUDA error", "CUDA driver error", "cuDNN error", "CUBLAS_STATUS", "NCCL error")
+"""How errors begin that no later call on the device survives."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,8 @@ class Failure:
     code: str
     message: str
     permanent: bool
+    device: bool = False
+    """Whether the device is broken for this process, and so for every other job in it."""
 
 
 def classify(error: Exception) -> Failure:
@@ -54,11 +67,22 @@ def classify(error: Exception) -> Failure:
     code = getattr(error, "code", None)
     if type(error).__name__ == "OutOfMemoryError":
         code = "out_of_memory"
+    device = _is_of_the_device(error)
+    if device:
+        code = DEVICE_LOST
     return Failure(
         code=code if isinstance(code, str) else "internal_error",
         message=str(error) or type(error).__name__,
         permanent=isinstance(error, PERMANENT) and not isinstance(error, OutOfMemory),
+        device=device,
     )
+
+
+def _is_of_the_device(error: Exception) -> bool:
+    # torch has a class of its own for them since 2.8, and plain RuntimeErrors of its libraries.
+    if type(error).__name__ == "AcceleratorError":
+        return True
+    return isinstance(error, RuntimeError) and str(error).startswith(_BROKEN_DEVICE)
 
 
 def backoff(attempt: int) -> float:

@@ -28,12 +28,16 @@ class Queueing(StorePart):
             .limit(limit)
         )
         taken = change_rows(due, skip_locked=True, state=State.QUEUED, queued_at=now).returning(
-            jobs.c.id, jobs.c.model, jobs.c.inversion_digest, jobs.c.priority
+            jobs.c.id,
+            jobs.c.model,
+            jobs.c.inversion_digest,
+            jobs.c.losses,
+            jobs.c.priority,
         )
         with self._engine.begin() as connection:
             rows = connection.execute(taken).all()
         rows = sorted(rows, key=lambda row: (-row.priority, row.id))
-        return [DueJob(row.id, row.model, row.inversion_digest) for row in rows]
+        return [DueJob(row.id, row.model, row.inversion_digest, row.losses) for row in rows]
 
     def unqueue(self, job_ids: Sequence[UUID]) -> int:
         """Put queued jobs back to pending: their message could not be sent."""

@@ -13,6 +13,7 @@ from jobs.records import Batch, Submission
 from jobs.specs import Spec
 from jobs.states import State, sources_of
 from jobs.store.base import StorePart, change, chunks
+from jobs.store.inverting import forgive_inversions
 from jobs.tables import batch_jobs, batches, jobs
 
 SUBMIT_CHUNK = 500
@@ -83,9 +84,10 @@ class Submitting(StorePart):
         identities = [row["identity"] for row in rows]
         # In one order for all: two submissions that share specs must not wait in a circle.
         new = sorted(rows, key=lambda row: str(row["identity"]))
+        same = jobs.c.identity.in_(identities)
         with self._engine.begin() as connection:
+            forgive_inversions(connection, same)
             connection.execute(self._insert_or_renew(), new)
-            same = jobs.c.identity.in_(identities)
             connection.execute(self._revive(same))
             found = {
                 row.identity: row
@@ -126,6 +128,7 @@ class Submitting(StorePart):
             state=State.PENDING,
             due_at=self._clock(),
             attempts=0,
+            losses=0,
             error_code=None,
             error_message=None,
             progress=None,
@@ -135,7 +138,12 @@ class Submitting(StorePart):
 
     def retry(self, job_ids: Sequence[UUID]) -> int:
         """Give failed and cancelled jobs a new life; says how many."""
-        return sum(self._change(self._revive(jobs.c.id.in_(chunk))) for chunk in chunks(job_ids))
+        return sum(self._retry(jobs.c.id.in_(chunk)) for chunk in chunks(job_ids))
+
+    def _retry(self, which: ColumnElement[bool]) -> int:
+        with self._engine.begin() as connection:
+            forgive_inversions(connection, which)
+            return len(connection.execute(self._revive(which).returning(jobs.c.id)).all())
 
     def cancel(self, job_ids: Sequence[UUID]) -> int:
         """Stop jobs that have not ended; says how many. Running ones stop at the next look."""

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from jobs.specs import (
 )
 from jobs.store import JobStore
 from tests.servers import S3Server
+from worker.health import DeviceHealth
 from worker.leases import LeaseKeeper
 from worker.noise import NoiseFinder
 from worker.perform import Performer
@@ -97,6 +98,8 @@ class Bench:
     editor: Editor
     keeper: LeaseKeeper
     runner: ShardRunner
+    given_up: list[str] = field(default_factory=list)
+    """Why the process would have given up its device."""
 
     def source(self, data: bytes, name: str = "image.png") -> Source:
         self.objects.put(f"sources/{name}", data, "image/png")
@@ -134,15 +137,17 @@ def make_bench(
     store: JobStore, objects: ObjectStore, editor: Editor
 ) -> Iterator[Callable[..., Bench]]:
     """Makes workers that share the database, the bucket and the device."""
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(4) as uploads, ThreadPoolExecutor(8) as pool:
 
         def make(name: str = "worker", lease: float = 30.0) -> Bench:
             keeper = LeaseKeeper(store, name, lease=lease)
             sources = SourceReader(objects, editor.model, max_bytes=2**20, max_pixels=1_000_000)
-            finder = NoiseFinder(objects, editor, sources)
+            finder = NoiseFinder(objects, editor, sources, keeper.turns, uploads)
             performer = Performer(objects, editor, sources)
-            runner = ShardRunner(store, keeper, finder, performer, pool)
-            return Bench(store, objects, editor, keeper, runner)
+            given_up: list[str] = []
+            health = DeviceHealth(given_up.append)
+            runner = ShardRunner(store, keeper, finder, performer, pool, health)
+            return Bench(store, objects, editor, keeper, runner, given_up)
 
         yield make
 
