@@ -143,6 +143,7 @@ class NoiseFinder:
                 image = self._sources.image(spec)
             with clock.phase("invert"):
                 made = found[0] if found else self._invert(image, spec, watcher)
+                _log.info("inversion.made", key=turn.key, found=found is not None)
             upload = self._uploads.submit(self._keep, turn, made, clock)
         except BaseException:
             self._turns.abandon(turn)

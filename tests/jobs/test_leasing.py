@@ -242,9 +242,7 @@ def test_a_lease_lasts_to_its_end_and_no_longer(store: JobStore, clock: Clock) -
     assert (job.state, job.attempts, job.progress) == (State.PENDING, 1, None)
 
 
-def test_a_job_that_kills_three_workers_fails_for_good(
-    store: JobStore, clock: Clock
-) -> None:
+def test_a_job_that_kills_three_workers_fails_for_good(store: JobStore, clock: Clock) -> None:
     [job_id] = queue(store)
     for _ in range(3):
         claim(store, job_id)

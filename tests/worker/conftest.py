@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from edict_engine.model import Model, load_model
 from jobs.database import open_database
 from jobs.keys import sha256
 from jobs.objects import ObjectStore
+from jobs.processes import Child
 from jobs.records import Job
 from jobs.settings import Settings
 from jobs.specs import (
@@ -30,6 +32,8 @@ from jobs.specs import (
     Spec,
 )
 from jobs.store import JobStore
+from producer.client import Client
+from tests.pipeline import edict, environment_of
 from tests.servers import S3Server
 from worker.health import DeviceHealth
 from worker.leases import LeaseKeeper
@@ -72,7 +76,9 @@ def settings(sqlite_url: str, redis_url: str, s3: S3Server, bucket: str) -> Sett
         s3_secret_access_key=s3.secret_access_key,
         s3_bucket=bucket,
         models=(TINY_MODEL,),
-        lease_seconds=5,
+        dtype="float32",
+        rungs=(2, 8),
+        lease_seconds=4,
         redeliver_seconds=1,
     )
 
@@ -87,6 +93,25 @@ def store(settings: Settings) -> Iterator[JobStore]:
     engine = open_database(settings.database_url.get_secret_value())
     yield JobStore(engine)
     engine.dispose()
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    with Client(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def start(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Child]]:
+    """Starts `edict …`; everything started is stopped in the end."""
+    with ExitStack() as stack:
+
+        def start(name: str, *arguments: str, **changes: str) -> Child:
+            log = tmp_path / f"{name}.log"
+            environment = environment_of(settings) | changes
+            return stack.enter_context(edict(name, *arguments, environment=environment, log=log))
+
+        yield start
 
 
 @dataclass
