@@ -15,8 +15,7 @@ CHUNK_BYTES = 65_536
 class SlowProxy:
     """Forwards a port of this machine to another one while it is entered.
 
-    What clients send is held for `delay` seconds, and as long as `hold(data)` says so; `held`
-    counts what is.
+    What clients send is held for `delay` seconds, and as long as `hold(data)` says so.
     """
 
     def __init__(
@@ -31,10 +30,8 @@ class SlowProxy:
         self._port = port
         self._delay = delay
         self._hold = hold
-        self._lock = threading.Lock()
         self._closed = threading.Event()
         self._sockets: list[socket.socket] = []
-        self.held = 0
 
     def __enter__(self) -> Self:
         self._server = socket.create_server((LOOPBACK, self._port))
@@ -73,13 +70,9 @@ class SlowProxy:
             upstream.shutdown(socket.SHUT_WR)
 
     def _wait(self, data: bytes) -> None:
-        with self._lock:
-            self.held += 1
         time.sleep(self._delay)
         while self._hold(data) and not self._closed.is_set():
             time.sleep(0.01)
-        with self._lock:
-            self.held -= 1
 
     def _answer(self, client: socket.socket, upstream: socket.socket) -> None:
         with suppress(OSError):

@@ -12,58 +12,69 @@ from tests.pipeline import eventually
 from tests.slow_proxy import SlowProxy
 from tests.worker.conftest import Bench, picture
 
-SHARDS = 8
-"""In hand at once, as `worker_shards` has it."""
-
 
 class Network:
-    """Between the worker and its bucket: `hold` what begins so."""
+    """Between the worker and its bucket: of the requests that begin with `hold`, the first waits.
 
-    hold: bytes | None = None
-    proxy: SlowProxy
+    (And whatever repeats it.)
+    """
+
+    port: int
+
+    def __init__(self) -> None:
+        self.hold: bytes | None = None
+        self.waiting: bytes | None = None
 
     def holds(self, data: bytes) -> bool:
-        return self.hold is not None and data.startswith(self.hold)
+        if self.hold is None or not data.startswith(self.hold):
+            return False
+        request = data.partition(b"\r\n")[0]
+        self.waiting = self.waiting or request
+        return request == self.waiting
 
 
 @pytest.fixture
 def network(settings: Settings):
     made = Network()
     endpoint = urlsplit(settings.s3_endpoint_url)
-    with SlowProxy((endpoint.hostname, endpoint.port), delay=0.1, hold=made.holds) as made.proxy:
+    with SlowProxy((endpoint.hostname, endpoint.port), delay=0.02, hold=made.holds) as proxy:
+        made.port = proxy.port
         yield made
 
 
 @pytest.fixture
 def objects(settings: Settings, network: Network) -> ObjectStore:
-    slow = f"http://127.0.0.1:{network.proxy.port}"
+    slow = f"http://127.0.0.1:{network.port}"
     return ObjectStore.from_settings(settings.model_copy(update={"s3_endpoint_url": slow}))
 
 
-def test_most_turns_of_the_device_are_taken_while_the_network_is_busy(
-    bench: Bench, network: Network, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("request_", ["GET sources/", "PUT inversions/", "PUT results/"])
+def test_the_device_goes_on_with_other_images_while_one_is_on_its_way(
+    bench: Bench, network: Network, request_: str
 ):
-    lanes = bench.editor.engine._lanes
-    denoise, busy = lanes._denoise, []
-
-    def counting(*arguments):
-        busy.append(network.proxy.held > 0)
-        return denoise(*arguments)
-
-    monkeypatch.setattr(lanes, "_denoise", counting)
     job_ids = bench.queued(
         *(
             bench.reconstruction(source=bench.source(picture(seed), f"{seed}.png"))
-            for seed in range(16)
+            for seed in range(3)
         )
     )
+    method, prefix = request_.split()
+    network.hold = f"{method} /{bench.objects.bucket}/{prefix}".encode()
 
-    with ThreadPoolExecutor(SHARDS) as shards:
-        list(shards.map(lambda job_id: bench.runner.run([job_id]), job_ids))
+    def states() -> list[str]:
+        return sorted(bench.store.job(job_id).state for job_id in job_ids)
 
-    assert {bench.store.job(job_id).state for job_id in job_ids} == {State.SUCCEEDED}
-    assert len(busy) > 16
-    assert sum(busy) / len(busy) > 0.75
+    with ThreadPoolExecutor(3) as shards:
+        running = [shards.submit(bench.runner.run, [job_id]) for job_id in job_ids]
+        try:
+            eventually(lambda: states() == [State.RUNNING, State.SUCCEEDED, State.SUCCEEDED])
+            assert network.waiting is not None
+        finally:
+            network.hold = None
+        for each in running:
+            each.result()
+
+    assert states() == [State.SUCCEEDED] * 3
 
 
 def test_edits_do_not_wait_for_the_upload_of_their_inversion(bench: Bench, network: Network):
@@ -80,7 +91,7 @@ def test_edits_do_not_wait_for_the_upload_of_their_inversion(bench: Bench, netwo
                 lambda: all(held.progress == 1 for held in bench.keeper._held.values()), seconds=60
             )
             assert len(bench.keeper._held) == 2
-            assert network.proxy.held > 0
+            assert network.waiting is not None
             # And no row says so before everything is in the bucket.
             assert {bench.store.job(each).state for each in job_ids} == {State.RUNNING}
         finally:

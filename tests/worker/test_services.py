@@ -64,7 +64,7 @@ def test_a_database_that_is_away_is_named_without_its_password(
     child = start(process, EDICT_DATABASE_URL=url)
 
     eventually(lambda: log.read_text().count("services.waiting") >= 2)
-    assert child.stop() == 0
+    assert child.stop(60) == 0
     text = log.read_text()
     assert "does not answer" in text
     assert "retry_in" in text

@@ -42,7 +42,7 @@ def test_without_a_grace_period_the_job_is_given_back_at_once_and_another_worker
 ):
     worker, job_id = work("0")
 
-    assert worker.stop(timeout=20) == 0
+    assert worker.stop(timeout=60) == 0
 
     assert_given_back(client, job_id)
     start("worker", "--devices", "cpu")
