@@ -84,11 +84,13 @@ def _send_all(store: JobStore, app: Celery, due: Sequence[DueJob]) -> int:
 def shards(due: Iterable[DueJob]) -> list[list[DueJob]]:
     """Put jobs of a queue that share an image together, at most `MAX_SHARD_JOBS` in one.
 
-    They need not be neighbours: a manifest may go through all images once for each prompt.
+    They need not be neighbours: a manifest may go through all images once for each prompt. One
+    that was lost with its worker travels alone, as it runs.
     """
-    together: defaultdict[tuple[str, Lane, str], list[DueJob]] = defaultdict(list)
+    together: defaultdict[tuple[object, ...], list[DueJob]] = defaultdict(list)
     for job in due:
-        together[job.model, job.lane, job.inversion_digest].append(job)
+        alone = job.id if job.losses else None
+        together[job.model, job.lane, job.inversion_digest, alone].append(job)
     return [
         jobs[start : start + MAX_SHARD_JOBS]
         for jobs in together.values()

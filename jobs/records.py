@@ -121,6 +121,7 @@ class DueJob:
     inversion_digest: str
     priority: int = 0
     queued_at: datetime | None = None
+    losses: int = 0
 
     @property
     def lane(self) -> Lane:
@@ -137,6 +138,29 @@ class Claim:
     spec: Spec
     attempt: int
     priority: int = 0
+    losses: int = 0
+    """Workers that fell silent while they ran it: if any, it is to run alone."""
+
+
+@dataclass(frozen=True)
+class InversionClaim:
+    """The right to compute an image's noise, as long as `token` is the row's."""
+
+    key: str
+    digest: str
+    token: int
+    guilty: bool = False
+    """Whether it must not be computed: too many workers fell silent over it and nothing else."""
+
+
+@dataclass(frozen=True)
+class StoredInversion:
+    """What the row says of an inversion in the bucket."""
+
+    sha256: str
+    size: int
+    """Bytes."""
+    fingerprint: str
 
 
 @dataclass(frozen=True)

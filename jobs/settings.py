@@ -63,8 +63,11 @@ class Settings(BaseSettings):
     """Precision of the network; round trips are exact at any."""
     rungs: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split)] = (2, 8, 16)
     """Batch shapes of the engine, in network rows; a guided image takes two."""
-    worker_shards: int = Field(default=4, ge=1, le=64)
-    """Messages that a worker process has in hand at once."""
+    worker_shards: int = Field(default=8, ge=1, le=64)
+    """Messages that a worker process has in hand at once. With more than it takes to fill the
+    device's batches, images come and go while it computes."""
+    stop_grace_seconds: float = Field(default=10.0, ge=0, allow_inf_nan=False)
+    """How long a worker that is told to stop goes on with jobs that can end in that time."""
 
     lease_seconds: float = Field(default=30.0, gt=0, allow_inf_nan=False)
     """How long a claim lives without a heartbeat; several come in that time."""

@@ -40,6 +40,18 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.CANCELLED: frozenset({State.PENDING}),
 }
 
+
+class InversionState(StrEnum):
+    """Where the noise of an image stands; see `jobs.store.inverting`."""
+
+    COMPUTING = "computing"
+    """A worker has claimed it, until its lease ends."""
+    STORED = "stored"
+    """Its object is in the bucket."""
+    ABANDONED = "abandoned"
+    """Its worker gave it up; whoever needs it may claim it."""
+
+
 LIVE = (State.PENDING, State.QUEUED, State.RUNNING)
 """States in which something may still happen."""
 

@@ -4,6 +4,7 @@
 """
 
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from sqlalchemy import (
     JSON,
@@ -28,7 +29,7 @@ from sqlalchemy import (
     true,
 )
 
-from jobs.states import State
+from jobs.states import InversionState, State
 
 metadata = MetaData(
     naming_convention={
@@ -58,7 +59,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-def _one_of(column: str, values: type[State]) -> str:
+def _one_of(column: str, values: type[StrEnum]) -> str:
     return f"{column} IN ({', '.join(repr(value.value) for value in values)})"
 
 
@@ -94,6 +95,8 @@ jobs = Table(
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
     Column("attempts", Integer, nullable=False, server_default=text("0")),
+    # Workers that fell silent while they ran it. What an error may cost is `attempts - losses`.
+    Column("losses", Integer, nullable=False, server_default=text("0")),
     # The fencing token: grows with every claim and never goes back.
     Column("token", BigInteger, nullable=False, server_default=text("0")),
     Column("worker", String(200)),
@@ -121,6 +124,33 @@ batch_jobs = Table(
     metadata,
     Column("batch_id", Uuid, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
     Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True, index=True),
+)
+
+inversions = Table(
+    "inversions",
+    metadata,
+    # Where the latents lie, or will (`jobs.keys.inversion_key`).
+    Column("key", String(120), primary_key=True),
+    # What its jobs have in common: their `inversion_digest`.
+    Column("digest", String(64), nullable=False, index=True),
+    Column(
+        "state",
+        String(10),
+        CheckConstraint(_one_of("state", InversionState), "state"),
+        nullable=False,
+    ),
+    Column("holder", String(200), nullable=False),
+    # Whether the holder runs nothing else meanwhile; what kills it then is this inversion.
+    Column("alone", Boolean, nullable=False),
+    # Grows with every claim, as a job's does.
+    Column("token", BigInteger, nullable=False),
+    Column("losses", Integer, nullable=False, server_default=text("0")),
+    Column("lease_until", UtcDateTime),
+    Column("claimed_at", UtcDateTime, nullable=False),
+    Column("stored_at", UtcDateTime),
+    Column("sha256", String(64)),
+    Column("size", BigInteger),
+    Column("fingerprint", Text),
 )
 
 workers = Table(

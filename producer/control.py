@@ -5,10 +5,11 @@ import threading
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs.celery_app import make_app
+from jobs.celery_app import check_broker, make_app
 from jobs.database import open_database
 from jobs.dispatch import dispatch, reconcile
 from jobs.errors import ServiceUnavailable
+from jobs.services import check_tables, wait_for_services
 from jobs.settings import Settings
 from jobs.store import JobStore
 
@@ -18,11 +19,17 @@ INTERVAL_SECONDS = 1.0
 
 
 def run_control(settings: Settings, stop: threading.Event) -> None:
-    """Reconcile and dispatch every second until `stop` is set; outages are waited out."""
+    """Reconcile and dispatch every second until `stop` is set; outages are waited out.
+
+    Raises:
+        ConfigurationError: the URL of the database or of Redis is not one.
+    """
     engine = open_database(settings.database_url.get_secret_value())
     store = JobStore(engine, max_attempts=settings.max_attempts)
     app = make_app(settings)
-    _log.info("control.started")
+    checks = {"database": lambda: check_tables(engine), "redis": lambda: check_broker(app)}
+    if wait_for_services(checks, stop):
+        _log.info("control.started")
     while not stop.is_set():
         try:
             reconcile(store, app, redeliver_after=settings.redeliver_seconds)

@@ -25,7 +25,8 @@ def main() -> int:
     configure_logging()
 
     from edict_engine.errors import EngineError, ModelUnreachable
-    from worker.process import exit_now, run_process
+    from worker.process import run_process
+    from worker.stopping import exit_now
 
     try:
         status = run_process(

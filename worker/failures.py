@@ -4,7 +4,7 @@
 |---|---|---|
 | permanent | a damaged image, a prompt too long, a source that changed | failed, at once |
 | transient | storage or the database away, or refusing us | tried again, patiently |
-| device | the device is out of memory, or its context is broken | tried again, a few times |
+| device | out of memory; a broken context | again; broken: alone (`worker.health`) |
 | fault | what nobody foresaw | tried again a few times, then failed with the fault's text |
 
 See `retries` for how often and how soon.
@@ -37,7 +37,17 @@ class WrongModel(JobsError):
     code = "wrong_model"
 
 
-PERMANENT = (EngineError, SourceChanged, SourceRefused, WrongModel)
+class WorkerLost(JobsError):
+    """The inversion that the job needs has cost too many workers."""
+
+    code = "worker_lost"
+
+
+PERMANENT = (EngineError, SourceChanged, SourceRefused, WrongModel, WorkerLost)
+
+DEVICE_LOST = "device_lost"
+_BROKEN_DEVICE = ("CUDA error", "CUDA driver error", "cuDNN error", "CUBLAS_STATUS", "NCCL error")
+"""How errors begin that no later call on the device survives."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,11 @@ class Failure:
         return self.kind is ErrorClass.PERMANENT
 
     @property
+    def device(self) -> bool:
+        """Whether the device is broken for this process, and so for every other job in it."""
+        return self.code == DEVICE_LOST
+
+    @property
     def policy(self) -> RetryPolicy:
         """How it is tried again; a permanent one is not."""
         return POLICIES[self.kind]
@@ -68,7 +83,7 @@ def classify(error: Exception) -> Failure:
     elif isinstance(error, SQLAlchemyError):  # which has codes of its own, of letters and digits
         code = "database"
     elif kind is ErrorClass.DEVICE:
-        code = "device_error"
+        code = DEVICE_LOST
     return Failure(
         code=code if isinstance(code, str) else "internal_error",
         message=str(error) or type(error).__name__,
@@ -77,7 +92,7 @@ def classify(error: Exception) -> Failure:
 
 
 def _class_of(error: Exception) -> ErrorClass:
-    if _out_of_memory(error) or type(error).__name__ == "AcceleratorError":
+    if _out_of_memory(error) or _broken_device(error):
         return ErrorClass.DEVICE
     if isinstance(error, PERMANENT):
         return ErrorClass.PERMANENT
@@ -88,3 +103,10 @@ def _class_of(error: Exception) -> ErrorClass:
 
 def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, OutOfMemory) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _broken_device(error: Exception) -> bool:
+    # torch has a class of its own for them since 2.8, and plain RuntimeErrors of its libraries.
+    if type(error).__name__ == "AcceleratorError":
+        return True
+    return isinstance(error, RuntimeError) and str(error).startswith(_BROKEN_DEVICE)

@@ -18,7 +18,8 @@ from jobs.settings import Settings
 from worker.devices import Device, find_devices
 
 POLL_SECONDS = 0.2
-STOP_SECONDS = 30.0
+STOP_SECONDS = 20.0
+"""What a device process may need beyond its grace period."""
 RESTART_SECONDS = 1.0
 RESTART_LIMIT_SECONDS = 60.0
 STEADY_SECONDS = 60.0
@@ -62,8 +63,13 @@ class DeviceProcess:
         _log.error("device.died", device=self.device.name, status=status, restart_in=self._delay)
         self._delay = min(self._delay * 2, RESTART_LIMIT_SECONDS)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is there."""
+        return self._child.is_running
+
     def terminate(self) -> None:
-        """Ask the process to stop, without waiting."""
+        """Ask the process to stop, without waiting; asked again, it hurries."""
         self._child.terminate()
 
     def stop(self, timeout: float) -> None:
@@ -77,8 +83,11 @@ def run_workers(
     model: str | None = None,
     *,
     stop: threading.Event | None = None,
+    hurry: threading.Event | None = None,
 ) -> int:
     """Supervise a process for each device until `stop` is set; returns the exit status.
+
+    Processes that are stopping give back at once what they hold when `hurry` is set, too.
 
     Raises:
         ConfigurationError: a device is not there, or every process says that its settings or its
@@ -100,7 +109,7 @@ def run_workers(
                 )
             stopping.wait(POLL_SECONDS)
     finally:
-        _stop(processes)
+        _stop(processes, settings.stop_grace_seconds + STOP_SECONDS, hurry or threading.Event())
     return 0
 
 
@@ -115,9 +124,14 @@ def _child(settings: Settings, device: Device, model: str) -> Child:
     return Child(f"worker {device.name}", command, environment=environment)
 
 
-def _stop(processes: Sequence[DeviceProcess]) -> None:
+def _stop(processes: Sequence[DeviceProcess], timeout: float, hurry: threading.Event) -> None:
     for process in processes:
         process.terminate()
-    deadline = time.monotonic() + STOP_SECONDS
+    deadline = time.monotonic() + timeout
+    while any(process.is_running for process in processes) and time.monotonic() < deadline:
+        if hurry.wait(POLL_SECONDS):
+            for process in processes:
+                process.terminate()
+            time.sleep(POLL_SECONDS)
     for process in processes:
         process.stop(max(0.0, deadline - time.monotonic()))

@@ -1,6 +1,7 @@
 """From a spec to the image's noise: found in the bucket, or computed and put there."""
 
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
 import structlog
@@ -10,18 +11,36 @@ from edict_engine.editor import Editor
 from edict_engine.errors import LatentFileError
 from edict_engine.latent_file import Inversion, load_inversion, save_inversion
 from edict_engine.parameters import SamplerParameters
-from jobs.errors import ObjectNotFound
+from jobs.errors import JobsError, ObjectNotFound
 from jobs.keys import inversion_key, sha256
 from jobs.objects import ObjectStore
+from jobs.records import Claim, InversionClaim, StoredInversion
 from jobs.results import Output
 from jobs.specs import SamplerOptions, Spec
-from worker.failures import WrongModel
+from worker.failures import WorkerLost, WrongModel
 from worker.sources import SourceReader
 from worker.stopwatch import Stopwatch
+from worker.turns import InversionTurns
 
 SAFETENSORS = "application/vnd.safetensors"
 
 _log = structlog.get_logger()
+
+
+class InvertedElsewhere(JobsError):
+    """Another shard, here or on another worker, computes this image's inversion right now."""
+
+    code = "inverted_elsewhere"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} is being computed by another shard")
+        self.key = key
+
+
+class NoiseReplaced(JobsError):
+    """The bucket holds another inversion than the one that was computed here."""
+
+    code = "noise_replaced"
 
 
 @dataclass(frozen=True)
@@ -39,62 +58,136 @@ class Noise:
 
     image: Image.Image
     inversion: Inversion
-    stored: Output
+    upload: "Future[Output]"
     reused: bool
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def stored(self) -> Output:
+        """Where it lies; waits for its upload, beside which edits may begin.
+
+        Raises:
+            NoiseReplaced: something else lies there.
+            JobsError: what the object store answered.
+        """
+        return self.upload.result()
+
 
 class NoiseFinder:
-    """Gives every spec its noise; equal questions find the stored answer."""
+    """Gives every spec its noise; equal questions find the stored answer.
 
-    def __init__(self, objects: ObjectStore, editor: Editor, sources: SourceReader) -> None:
+    `turns` sees to it that no two shards compute one inversion; `uploads` runs what need not hold
+    up the edits.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        editor: Editor,
+        sources: SourceReader,
+        turns: InversionTurns,
+        uploads: Executor,
+    ) -> None:
         self._objects = objects
         self._editor = editor
         self._sources = sources
+        self._turns = turns
+        self._uploads = uploads
 
-    def find(self, spec: Spec, watcher: Watcher) -> Noise:
-        """Load the stored inversion of this spec's image, or make and store it.
+    def find(self, claim: Claim, watcher: Watcher) -> Noise:
+        """Load the stored inversion of this claim's image, or make and store it.
 
         Raises:
+            InvertedElsewhere: another shard makes it right now.
             WrongModel, SourceChanged: the spec asks for what is not (or no longer) there.
+            WorkerLost: this inversion has cost too many workers.
             JobsError: what the object store answered.
             EngineError: what the engine says of the image, the prompt or the parameters.
         """
-        self._check_model(spec)
+        self._check_model(claim.spec)
         clock = Stopwatch()
+        key = inversion_key(claim.spec, self._editor.model.revision)
         with clock.phase("fetch"):
-            image = self._sources.image(spec)
-            key = inversion_key(spec, self._editor.model.revision)
-            found = self._stored(key)
-        reused = found is not None
-        if found is None:
+            turn_or_found = self._stored(key) or self._turn(key, claim)
+        if isinstance(turn_or_found, InversionClaim):
+            return self._make(turn_or_found, claim.spec, watcher, clock)
+        inversion, data = turn_or_found
+        with clock.phase("fetch"):
+            image = self._sources.image(claim.spec)
+        there: Future[Output] = Future()
+        there.set_result(_output(key, data))
+        return Noise(image, inversion, there, reused=True, seconds=clock.seconds)
+
+    def _turn(self, key: str, claim: Claim) -> InversionClaim | tuple[Inversion, bytes]:
+        """The right to make what was not found; or itself, if it was stored since."""
+        replacing: int | None = None
+        while (turn := self._turns.take(key, claim, replacing=replacing)) is None:
+            token = self._turns.stored_token(key)
+            if token is None:
+                raise InvertedElsewhere(key)
+            if found := self._stored(key):
+                return found
+            replacing = token  # the object is gone or damaged
+        if turn.guilty:
+            self._turns.abandon(turn)
+            raise WorkerLost(
+                f"workers fell silent over the inversion {key} again and again, while they ran "
+                "nothing else. Look at the workers' logs and at the image, then retry the job"
+            )
+        return turn
+
+    def _make(self, turn: InversionClaim, spec: Spec, watcher: Watcher, clock: Stopwatch) -> Noise:
+        try:
+            with clock.phase("fetch"):
+                # Whoever had the turn before may have died after it had stored its own.
+                found = self._stored(turn.key) if turn.token > 1 else None
+                image = self._sources.image(spec)
             with clock.phase("invert"):
-                made = self._editor.invert(
-                    image,
-                    spec.base_prompt,
-                    parameters(spec.sampler),
-                    priority=watcher.priority,
-                    on_progress=watcher.progress,
-                    should_stop=watcher.should_stop,
-                )
+                made = found[0] if found else self._invert(image, spec, watcher)
+                _log.info("inversion.made", key=turn.key, found=found is not None)
+            upload = self._uploads.submit(self._keep, turn, made, clock)
+        except BaseException:
+            self._turns.abandon(turn)
+            raise
+        return Noise(image, made, upload, reused=found is not None, seconds=clock.seconds)
+
+    def _invert(self, image: Image.Image, spec: Spec, watcher: Watcher) -> Inversion:
+        return self._editor.invert(
+            image,
+            spec.base_prompt,
+            parameters(spec.sampler),
+            priority=watcher.priority,
+            on_progress=watcher.progress,
+            should_stop=watcher.should_stop,
+        )
+
+    def _keep(self, turn: InversionClaim, made: Inversion, clock: Stopwatch) -> Output:
+        """Store an inversion, and tell those who wait for it."""
+        try:
             with clock.phase("upload_latents"):
-                found = self._keep(key, made)
-        inversion, data = found
-        stored = Output(key=key, sha256=sha256(data), size=len(data))
-        return Noise(image, inversion, stored, reused=reused, seconds=clock.seconds)
+                output = self._put(turn.key, made)
+            numbers = StoredInversion(output.sha256, output.size, made.fingerprint)
+            self._turns.stored(turn, numbers)
+        except BaseException:
+            self._turns.abandon(turn)
+            raise
+        return output
 
-    def _keep(self, key: str, made: Inversion) -> tuple[Inversion, bytes]:
-        """Store an inversion; where another worker was first, its one is everybody's.
+    def _put(self, key: str, made: Inversion) -> Output:
+        """Write the object, unless an intact one is there.
 
-        Two workers may invert the same image at once, and other hardware or another batch shape
-        gives other bits: both are inversions, but rows must speak of the one in the bucket.
+        A worker that lost its turn may be late, and other hardware or another batch shape gives
+        other bits: both are inversions, but rows must speak of the one in the bucket.
         """
         data = save_inversion(made)
         while not self._objects.put(key, data, SAFETENSORS):
-            if (theirs := self._stored(key)) is not None:
-                return theirs
-            self._objects.delete(key)  # damaged, or gone since
-        return made, data
+            if (theirs := self._stored(key)) is None:
+                self._objects.delete(key)  # damaged, or gone since
+            elif theirs[1] != data:
+                raise NoiseReplaced(f"{key} was stored by another worker meanwhile")
+            else:
+                break
+        return _output(key, data)
 
     def _check_model(self, spec: Spec) -> None:
         model, wanted = self._editor.model, spec.model
@@ -114,6 +207,10 @@ class NoiseFinder:
         except LatentFileError as error:
             _log.warning("inversion.damaged", key=key, reason=str(error))
             return None
+
+
+def _output(key: str, data: bytes) -> Output:
+    return Output(key=key, sha256=sha256(data), size=len(data))
 
 
 def parameters(options: SamplerOptions) -> SamplerParameters:

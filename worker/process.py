@@ -8,19 +8,20 @@ busy. Nothing forks once the device is up.
 import os
 import secrets
 import socket
-import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 
 import structlog
 import torch
 import transformers
-from celery import Celery, signals
+from celery import Celery
 from celery.platforms import SecurityWarning
+from sqlalchemy import Engine as Database
 from sqlalchemy.exc import SQLAlchemyError
 
 from edict_engine.editor import Editor
@@ -28,23 +29,29 @@ from edict_engine.engine import Engine
 from edict_engine.model import Model, load_model
 from edict_engine.numerics import fastest_dtype
 from edict_engine.probe import probe_rungs
-from jobs.celery_app import make_app
-from jobs.database import check_database, open_database
+from jobs.celery_app import check_broker, make_app
+from jobs.database import open_database
 from jobs.lanes import INTERACTIVE_PRIORITY, Lane
 from jobs.messages import RUN_SHARD, Shard, queue_name
 from jobs.objects import ObjectStore
 from jobs.records import Worker
+from jobs.services import check_tables, wait_for_services
 from jobs.settings import Settings, parse_model
 from jobs.store import JobStore
 from jobs.store.base import utc_now
 from worker.express import Express
+from worker.health import DeviceHealth
+from worker.isolation import Isolation
 from worker.leases import LeaseKeeper
 from worker.noise import NoiseFinder
 from worker.perform import Performer
 from worker.shard import ShardRunner
 from worker.sources import SourceReader
+from worker.stopping import give_up_device, stop_on_signals
 
 JOB_THREADS = 32
+UPLOAD_THREADS = 4
+"""For latents, which are stored while their edits begin."""
 
 _log = structlog.get_logger()
 
@@ -56,16 +63,18 @@ def run_process(settings: Settings, *, model: str, device: str, torch_device: st
 
     Raises:
         EngineError: the model cannot be loaded.
-        ConfigurationError: the database's URL is not one.
-        ServiceUnavailable: the database does not answer.
+        ConfigurationError: the URL of a service is not one.
     """
-    loaded = _load(settings, model, torch_device)
     with ExitStack() as stack:
         database = open_database(
             settings.database_url.get_secret_value(), pool_size=settings.worker_shards + 2
         )
         stack.callback(database.dispose)
-        check_database(database)
+        objects = ObjectStore.from_settings(settings)
+        stack.callback(objects.close)
+        app = make_app(settings)
+        _wait_for_services(database, app, objects)
+        loaded = _load(settings, model, torch_device)
         store = JobStore(database, max_attempts=settings.max_attempts)
         worker = stack.enter_context(_registered(store, device, loaded, settings.rungs))
         lease = settings.lease_seconds
@@ -76,13 +85,44 @@ def run_process(settings: Settings, *, model: str, device: str, torch_device: st
         rungs = probe_rungs(loaded, shape, settings.rungs)
         store.register_worker(replace(worker, lanes=_lanes(rungs), seen_at=utc_now()))
         engine = stack.enter_context(Engine(loaded, rungs=rungs, express=INTERACTIVE_PRIORITY))
+        uploads = stack.enter_context(_pool(UPLOAD_THREADS, "upload"))
+        editor = Editor(loaded, engine)
+        sources = _sources(settings, objects, loaded)
+        finder = NoiseFinder(objects, editor, sources, keeper.turns, uploads)
+        performer = Performer(objects, editor, sources)
+        health = DeviceHealth(partial(give_up_device, keeper))
+        isolation = Isolation()
         # One pool for each lane: an interactive job must not wait for a thread that bulk ones hold.
-        runners = {}
-        for lane in Lane:
-            pool = stack.enter_context(ThreadPoolExecutor(JOB_THREADS, f"job-{lane}"))
-            runners[lane] = _runner(settings, store, keeper, Editor(loaded, engine), pool)
+        runners = {
+            lane: ShardRunner(
+                store,
+                keeper,
+                finder,
+                performer,
+                stack.enter_context(_pool(JOB_THREADS, f"job-{lane}")),
+                health,
+                isolation,
+            )
+            for lane in Lane
+        }
         _log.info("worker.ready", worker=worker.name, model=loaded.name, revision=loaded.revision)
-        return _consume(settings, worker, keeper, runners)
+        stop_on_signals(keeper, settings.stop_grace_seconds)
+        return _consume(app, settings, worker, runners)
+
+
+def _wait_for_services(database: Database, app: Celery, objects: ObjectStore) -> None:
+    """Touch nothing, the device included, before all that it takes is there."""
+    checks = {
+        "database": lambda: check_tables(database),
+        "redis": lambda: check_broker(app),
+        "bucket": objects.check,
+    }
+    # Told to stop meanwhile, the process simply dies: it holds nothing yet.
+    wait_for_services(checks, threading.Event())
+
+
+def _pool(threads: int, name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix=name)
 
 
 def _load(settings: Settings, model: str, torch_device: str) -> Model:
@@ -129,41 +169,22 @@ def _lanes(rungs: Sequence[int]) -> int:
     return max(max(rungs) // 2, 1)
 
 
-def _runner(
-    settings: Settings,
-    store: JobStore,
-    keeper: LeaseKeeper,
-    editor: Editor,
-    pool: ThreadPoolExecutor,
-) -> ShardRunner:
-    objects = ObjectStore.from_settings(settings)
-    sources = SourceReader(
+def _sources(settings: Settings, objects: ObjectStore, model: Model) -> SourceReader:
+    return SourceReader(
         objects,
-        editor.model,
+        model,
         max_bytes=settings.max_source_bytes,
         max_pixels=settings.max_source_pixels,
     )
-    finder = NoiseFinder(objects, editor, sources)
-    return ShardRunner(store, keeper, finder, Performer(objects, editor, sources), pool)
 
 
 def _consume(
-    settings: Settings,
-    worker: Worker,
-    keeper: LeaseKeeper,
-    runners: Mapping[Lane, ShardRunner],
+    app: Celery, settings: Settings, worker: Worker, runners: Mapping[Lane, ShardRunner]
 ) -> int:
-    """Run Celery until it is told to stop, by a signal."""
-    app = make_app(settings)
+    """Run Celery until it is told to stop; see `worker.stopping`."""
     _add_task(app, runners[Lane.BULK])
     # Celery warns of root because of pickle; nothing here accepts any.
     warnings.simplefilter("ignore", SecurityWarning)
-
-    def stop_work(**_: object) -> None:
-        # In a signal handler: only a flag is set here, and what runs gives itself back.
-        keeper.stop_work()
-
-    signals.worker_shutting_down.connect(stop_work)
     consumer = app.Worker(
         hostname=worker.name,
         queues=[queue_name(label, Lane.BULK) for label in worker.labels],
@@ -190,11 +211,3 @@ def _add_task(app: Celery, runner: ShardRunner) -> None:
     @app.task(name=RUN_SHARD)  # type: ignore[untyped-decorator]
     def run_shard(message: object) -> None:
         runner.run(Shard.model_validate(message).job_ids)
-
-
-def exit_now(status: int) -> None:
-    """End the process without waiting for threads that a broken device may hold for ever."""
-    _log.info("worker.stopped", status=status, threads=threading.active_count())
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)

@@ -17,8 +17,10 @@ from jobs.records import Claim
 from jobs.specs import InversionSpec
 from jobs.store import JobStore
 from worker.failures import classify
+from worker.health import DeviceHealth
+from worker.isolation import Isolation
 from worker.leases import LeaseKeeper
-from worker.noise import Noise, NoiseFinder, Watcher
+from worker.noise import InvertedElsewhere, Noise, NoiseFinder, NoiseReplaced, Watcher
 from worker.perform import Performer
 
 _log = structlog.get_logger()
@@ -34,41 +36,75 @@ class ShardRunner:
         finder: NoiseFinder,
         performer: Performer,
         pool: Executor,
+        health: DeviceHealth,
+        isolation: Isolation,
     ) -> None:
         self._store = store
         self._keeper = keeper
         self._finder = finder
         self._performer = performer
         self._pool = pool
+        self._health = health
+        self._isolation = isolation
 
     def run(self, job_ids: Sequence[UUID]) -> None:
         """Claim and run jobs; every claimed job's end is on its row when this returns."""
-        claims = self._keeper.claim(job_ids)
-        claims.sort(key=_image)
-        images = [list(together) for _, together in groupby(claims, key=_image)]
-        for together in sorted(images, key=_urgency, reverse=True):
-            self._run_image(together)
+        with self._isolation.together():
+            claims = self._keeper.claim(job_ids)
+            claims.sort(key=_image)
+            images = [list(together) for _, together in groupby(claims, key=_image)]
+            for together in sorted(images, key=_urgency, reverse=True):
+                self._run_image(together)
+        if len(claims) < len(job_ids):
+            self._run_suspects(job_ids)
+
+    def _run_suspects(self, job_ids: Sequence[UUID]) -> None:
+        """Run those that were lost with a worker before, one by one and alone.
+
+        Each is claimed when all else has ended: what waits its turn cannot be lost.
+        """
+        for job_id in self._store.suspects(job_ids):
+            with self._isolation.alone():
+                for claim in self._keeper.claim_suspect(job_id):
+                    self._run_image([claim])
 
     def _run_image(self, claims: list[Claim]) -> None:
         try:
             noise = self._find_noise(claims)
+        except InvertedElsewhere as busy:
+            self._wait_for_another(claims, busy)
         except Exception as error:
             for claim in claims:
                 self._give_up(claim, error)
         else:
             wait([self._pool.submit(self._run_job, claim, noise) for claim in claims])
 
+    def _wait_for_another(self, claims: list[Claim], busy: InvertedElsewhere) -> None:
+        """Do other work while the image is inverted; its jobs come due when that is done."""
+        try:
+            parked = self._keeper.park(claims, busy.key)
+        except Exception as error:
+            for claim in claims:
+                self._give_up(claim, error)
+            return
+        if parked:
+            _log.info("jobs.parked", jobs=len(claims), key=busy.key)
+        else:
+            # It was done, or given up, in between.
+            self._run_image(claims)
+
     def _find_noise(self, claims: Sequence[Claim]) -> Noise:
         watcher = self._watch(claims, *self._inverting(claims))
         if watcher.should_stop():
             raise Cancelled("nobody waits for this image any more")
-        return self._finder.find(claims[0].spec, watcher)
+        return self._finder.find(claims[0], watcher)
 
     def _run_job(self, claim: Claim, noise: Noise) -> None:
         try:
             start = 0.0 if noise.reused else 0.5
             result = self._performer.perform(claim, noise, self._watch([claim], start, 1.0))
             self._store.finish(claim, result)
+            self._health.succeeded()
             _log.info("job.succeeded", job=str(claim.job_id), seconds=result.seconds)
         except Exception as error:
             self._give_up(claim, error)
@@ -108,13 +144,19 @@ class ShardRunner:
     def _record(self, claim: Claim, error: Exception) -> None:
         if isinstance(error, LeaseLost):
             raise error
-        if isinstance(error, Cancelled | EngineClosed):
-            # Either this process stops, or the claim is gone already and the row knows better.
+        if isinstance(error, Cancelled | EngineClosed | NoiseReplaced):
+            # This process stops, or the claim is gone already and the row knows better, or the
+            # bucket holds another inversion by now.
             self._store.give_back(claim)
             _log.info("job.given_back", job=str(claim.job_id))
             return
         failure = classify(error)
         fields = {"job": str(claim.job_id), "code": failure.code, "reason": failure.message}
+        self._health.failed(failure)
+        if failure.device:
+            state = self._store.lose(claim, failure.code, failure.message)
+            _log.warning("job.lost_device", **fields, state=state)
+            return
         if failure.permanent:
             self._store.fail(claim, failure.code, failure.message)
             _log.warning("job.failed", **fields)

@@ -9,7 +9,9 @@ Times come from the caller's clock. A clock that is wrong by seconds delays a ta
 early; it cannot make two workers end one job, because the token decides that.
 """
 
-from jobs.store.leasing import WORKER_LOST, Leasing
+from jobs.store.inverting import Inverting
+from jobs.store.leasing import WORKER_LOST
+from jobs.store.losing import Losing
 from jobs.store.queueing import Queueing
 from jobs.store.reading import Reading
 from jobs.store.registering import Registering
@@ -19,5 +21,5 @@ from jobs.store.submitting import SUBMIT_CHUNK
 __all__ = ["SUBMIT_CHUNK", "WORKER_LOST", "JobStore"]
 
 
-class JobStore(Steering, Queueing, Leasing, Reading, Registering):
+class JobStore(Steering, Queueing, Losing, Inverting, Reading, Registering):
     """All that is written to and read from the tables. Safe to share between threads."""

@@ -28,6 +28,8 @@ class StorePart:
         self._engine = engine
         self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._max_attempts = max_attempts
+        # The first loss may be a neighbour's fault: one alone never ends a job.
+        self._max_losses = max(2, max_attempts)
         self._clock = clock
         dialect = sqlite if engine.dialect.name == "sqlite" else postgresql
         self._insert = dialect.insert

@@ -38,12 +38,14 @@ class Leasing(StorePart):
         *,
         lease: float,
         models: Sequence[str] | None = None,
+        most_losses: int | None = None,
     ) -> list[Claim]:
         """Take what is still queued of these jobs, for `lease` seconds, most urgent first.
 
         Jobs that somebody else took, that ended or that were never asked for are left out: the
         message that named them was only a hint. So are those of other models than `models`, which
-        are labels (`ModelRef.label`), where these are given.
+        are labels (`ModelRef.label`), and those that were lost with their worker more than
+        `most_losses` times (see `jobs.store.losing`), where these are given.
         """
         now = self._clock()
         free = select(jobs.c.id).where(
@@ -51,6 +53,8 @@ class Leasing(StorePart):
         )
         if models is not None:
             free = free.where(jobs.c.model.in_(models))
+        if most_losses is not None:
+            free = free.where(jobs.c.losses <= most_losses)
         statement = change_rows(
             free,
             skip_locked=True,
@@ -61,7 +65,14 @@ class Leasing(StorePart):
             started_at=now,
             lease_until=now + timedelta(seconds=lease),
             progress=0.0,
-        ).returning(jobs.c.id, jobs.c.token, jobs.c.spec, jobs.c.attempts, jobs.c.priority)
+        ).returning(
+            jobs.c.id,
+            jobs.c.token,
+            jobs.c.spec,
+            jobs.c.attempts,
+            jobs.c.priority,
+            jobs.c.losses,
+        )
         with self._engine.begin() as connection:
             rows = connection.execute(statement).all()
         return sorted(self._claims(rows), key=lambda claim: (-claim.priority, claim.job_id))
@@ -69,7 +80,8 @@ class Leasing(StorePart):
     def _claims(self, rows: Sequence[Row[Any]]) -> Iterator[Claim]:
         for row in rows:
             try:
-                yield Claim(row.id, row.token, parse_spec(row.spec), row.attempts, row.priority)
+                spec = parse_spec(row.spec)
+                yield Claim(row.id, row.token, spec, row.attempts, row.priority, row.losses)
             except InvalidInput as error:
                 # Written by another version, or by hand: its neighbours are to run all the same.
                 self._fail(row.id, row.token, BAD_SPEC, f"this version cannot read it: {error}")
@@ -127,8 +139,7 @@ class Leasing(StorePart):
             token,
             state=State.FAILED,
             finished_at=self._clock(),
-            error_code=_storable(code, _CODE_CHARACTERS),
-            error_message=_storable(message, _MESSAGE_CHARACTERS),
+            **storable_error(code, message),
         )
 
     def postpone(
@@ -148,7 +159,8 @@ class Leasing(StorePart):
         Raises:
             LeaseLost: the claim is not the row's any more; nothing was written.
         """
-        if claim.attempt >= max(self._max_attempts, max_attempts or 0):
+        attempts = claim.attempt - claim.losses
+        if attempts >= max(self._max_attempts, max_attempts or 0):
             self.fail(claim, code, f"{message} (attempt {claim.attempt}, the last)")
             return State.FAILED
         due = self._clock() + timedelta(seconds=delay)
@@ -158,8 +170,7 @@ class Leasing(StorePart):
             state=State.PENDING,
             due_at=due,
             progress=None,
-            error_code=_storable(code, _CODE_CHARACTERS),
-            error_message=_storable(message, _MESSAGE_CHARACTERS),
+            **storable_error(code, message),
         )
         return State.PENDING
 
@@ -193,14 +204,14 @@ class Leasing(StorePart):
     def expire_leases(self) -> int:
         """Take jobs from workers that fell silent; says how many.
 
-        They become pending again, or failed (`worker_lost`) after their last attempt: a job that
-        kills its workers must not go on for ever.
+        They become pending again, or failed (`worker_lost`) where they are to blame: a job that
+        kills its workers must not go on for ever (see `jobs.store.losing`).
         """
         now = self._clock()
-        used_up = jobs.c.attempts >= self._max_attempts
+        used_up = jobs.c.losses + 1 >= self._max_losses
         lost = (
-            "The worker fell silent while it ran this job, at each of "
-            f"{self._max_attempts} attempts. Look at the worker's log, then retry the job"
+            f"{self._max_losses} workers fell silent while they ran this job, all but the first "
+            "of them while they ran nothing else. Look at the workers' logs, then retry the job"
         )
         return self._change(
             change(
@@ -208,6 +219,7 @@ class Leasing(StorePart):
                 jobs.c.lease_until < now,
                 state=case((used_up, State.FAILED), else_=State.PENDING),
                 due_at=now,
+                losses=jobs.c.losses + 1,
                 lease_until=None,
                 progress=case((used_up, jobs.c.progress), else_=None),
                 finished_at=case((used_up, now), else_=None),
@@ -215,6 +227,14 @@ class Leasing(StorePart):
                 error_message=case((used_up, lost), else_=jobs.c.error_message),
             )
         )
+
+
+def storable_error(code: str, message: str) -> dict[str, str]:
+    """The columns of an error, cut and cleaned to what a database takes."""
+    return {
+        "error_code": _storable(code, _CODE_CHARACTERS),
+        "error_message": _storable(message, _MESSAGE_CHARACTERS),
+    }
 
 
 def _storable(text: str, limit: int) -> str:

@@ -41,11 +41,18 @@ class Queueing(StorePart):
         due = select(jobs.c.id).where(*which).order_by(jobs.c.priority.desc(), jobs.c.id)
         taken = change_rows(
             due.limit(limit), skip_locked=True, state=State.QUEUED, queued_at=now
-        ).returning(jobs.c.id, jobs.c.model, jobs.c.inversion_digest, jobs.c.priority)
+        ).returning(
+            jobs.c.id,
+            jobs.c.model,
+            jobs.c.inversion_digest,
+            jobs.c.priority,
+            jobs.c.queued_at,
+            jobs.c.losses,
+        )
         with self._engine.begin() as connection:
             rows = connection.execute(taken).all()
         rows = sorted(rows, key=lambda row: (-row.priority, row.id))
-        return [DueJob(row.id, row.model, row.inversion_digest, row.priority, now) for row in rows]
+        return [DueJob(*row) for row in rows]
 
     def unqueue(self, job_ids: Sequence[UUID]) -> int:
         """Put queued jobs back to pending: their message could not be sent."""

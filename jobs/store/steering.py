@@ -14,6 +14,7 @@ from jobs.filters import JobFilter
 from jobs.states import State, sources_of
 from jobs.store.base import change, change_rows, chunks
 from jobs.store.choosing import conditions
+from jobs.store.inverting import forgive_inversions
 from jobs.store.submitting import ENDED_BADLY, Submitting
 from jobs.tables import jobs
 
@@ -28,7 +29,12 @@ class Steering(Submitting):
 
     def retry(self, job_ids: Sequence[UUID]) -> int:
         """Give failed and cancelled jobs a new life; says how many."""
-        return sum(self._change(self._revive(jobs.c.id.in_(chunk))) for chunk in chunks(job_ids))
+        return sum(self._retry(jobs.c.id.in_(chunk)) for chunk in chunks(job_ids))
+
+    def _retry(self, which: ColumnElement[bool]) -> int:
+        with self._engine.begin() as connection:
+            forgive_inversions(connection, which)
+            return len(connection.execute(self._revive(which).returning(jobs.c.id)).all())
 
     def retry_where(self, which: JobFilter) -> int:
         """Give all of these that failed or were cancelled a new life; says how many."""
@@ -56,6 +62,7 @@ class Steering(Submitting):
         while True:
             piece = meant.where(jobs.c.id > after).limit(STEER_CHUNK)
             with self._engine.begin() as connection:
+                forgive_inversions(connection, jobs.c.id.in_(piece))
                 statement = change_rows(piece, **values).returning(jobs.c.id)
                 changed = list(connection.scalars(statement))
             done += len(changed)

@@ -13,6 +13,7 @@ from jobs.records import Batch, Submission
 from jobs.specs import Spec
 from jobs.states import State
 from jobs.store.base import change
+from jobs.store.inverting import forgive_inversions
 from jobs.store.pausing import Pausing
 from jobs.tables import batch_jobs, batches, jobs
 
@@ -89,10 +90,11 @@ class Submitting(Pausing):
         # In one order for all: two submissions that share specs must not wait in a circle.
         new = sorted(rows, key=lambda row: str(row["identity"]))
         priority = rows[0]["priority"]
+        same = jobs.c.identity.in_(identities)
         with self._engine.begin() as connection:
             paused = batch_id is not None and self._enter(connection, batch_id)
+            forgive_inversions(connection, same)
             connection.execute(self._insert_or_renew(), new)
-            same = jobs.c.identity.in_(identities)
             connection.execute(self._revive(same).values(priority=priority))
             connection.execute(_urge(same, priority))
             found = {
@@ -137,6 +139,7 @@ class Submitting(Pausing):
             "state": State.PENDING,
             "due_at": self._clock(),
             "attempts": 0,
+            "losses": 0,
             "error_code": None,
             "error_message": None,
             "progress": None,

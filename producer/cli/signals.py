@@ -18,6 +18,20 @@ def stop_on_signals() -> threading.Event:
     return stop
 
 
+def hurry_on_signals(stop: threading.Event) -> threading.Event:
+    """An event for those who were told twice, or by SIGQUIT; that sets `stop` as well."""
+    hurry = threading.Event()
+
+    def told(number: int, _frame: object) -> None:
+        if stop.is_set() or number == signal.SIGQUIT:
+            hurry.set()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, told)
+    return hurry
+
+
 def interrupt_on_sigterm() -> None:
     """Make SIGTERM what Ctrl-C is: every `with` on the way out stops what it started."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)

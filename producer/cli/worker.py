@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import typer
 
 from producer.cli.options import Devices, Home, Model, device_names, examples
-from producer.cli.signals import stop_on_signals
+from producer.cli.signals import hurry_on_signals, stop_on_signals
 
 EXAMPLES = examples(
     "edict worker                         [dim]every GPU of this machine, else one CPU worker[/]",
@@ -19,7 +19,8 @@ NEEDED = ("torch", "diffusers", "transformers")
 def worker(devices: Devices = "all", model: Model = None, home: Home = None) -> None:
     """Run jobs: one process for each device, started again when it dies.
 
-    Ctrl-C or SIGTERM ends it; jobs in hand go back to the queue.
+    Ctrl-C or SIGTERM ends it: jobs that can end within EDICT_STOP_GRACE_SECONDS do, the others go
+    back to the queue. A second signal, or SIGQUIT, sends all of them back at once.
     """
     from jobs.errors import ConfigurationError
     from jobs.logs import configure_logging
@@ -31,7 +32,8 @@ def worker(devices: Devices = "all", model: Model = None, home: Home = None) -> 
             "run pip install 'edict[worker]'"
         )
     stop = stop_on_signals()
+    hurry = hurry_on_signals(stop)
     configure_logging()
     settings = load_settings(home).require_services()
     run_workers = import_module("worker.main").run_workers
-    raise typer.Exit(run_workers(settings, device_names(devices), model, stop=stop))
+    raise typer.Exit(run_workers(settings, device_names(devices), model, stop=stop, hurry=hurry))

@@ -70,6 +70,7 @@ class Expected:
     due_at: datetime
     state: State = State.PENDING
     attempts: int = 0
+    losses: int = 0
     token: int = 0
     worker: str | None = None
     lease_until: datetime | None = None
@@ -90,7 +91,7 @@ class Expected:
         self.state, self.lease_until = state, None
 
     def revive(self, now: datetime) -> None:
-        self.state, self.due_at, self.attempts = State.PENDING, now, 0
+        self.state, self.due_at, self.attempts, self.losses = State.PENDING, now, 0, 0
 
 
 @dataclass
@@ -249,7 +250,7 @@ class StoreMachine(RuleBasedStateMachine):
         row.successes += end == "finish"
         if end in ("finish", "fail"):
             row.end(State.SUCCEEDED if end == "finish" else State.FAILED)
-        elif end == "later" and row.attempts >= MAX_ATTEMPTS:
+        elif end == "later" and claim.attempt - claim.losses >= MAX_ATTEMPTS:
             row.end(State.FAILED)
         else:
             row.end(State.PENDING)
@@ -278,7 +279,8 @@ class StoreMachine(RuleBasedStateMachine):
         ]
         assert self.store.expire_leases() == len(lost)
         for row in lost:
-            row.end(State.FAILED if row.attempts >= MAX_ATTEMPTS else State.PENDING)
+            row.losses += 1
+            row.end(State.FAILED if row.losses >= MAX_ATTEMPTS else State.PENDING)
             row.due_at = self.clock.now
 
     @rule(worker=WORKERS, end=ENDS)
@@ -342,9 +344,10 @@ class StoreMachine(RuleBasedStateMachine):
         assert {row.id for row in found} == self.rows.keys()
         for row in found:
             wanted = self.rows[row.id]
-            assert (row.state, row.attempts, row.token) == (
+            assert (row.state, row.attempts, row.losses, row.token) == (
                 wanted.state,
                 wanted.attempts,
+                wanted.losses,
                 wanted.token,
             )
             assert row.lease_until == wanted.lease_until

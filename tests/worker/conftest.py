@@ -3,7 +3,8 @@
 import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from edict_engine.model import Model, load_model
 from jobs.database import open_database
 from jobs.keys import sha256
 from jobs.objects import ObjectStore
+from jobs.processes import Child
 from jobs.records import Job
 from jobs.settings import Settings
 from jobs.specs import (
@@ -30,7 +32,11 @@ from jobs.specs import (
     Spec,
 )
 from jobs.store import JobStore
+from producer.client import Client
+from tests.pipeline import edict, environment_of
 from tests.servers import S3Server
+from worker.health import DeviceHealth
+from worker.isolation import Isolation
 from worker.leases import LeaseKeeper
 from worker.noise import NoiseFinder
 from worker.perform import Performer
@@ -71,7 +77,9 @@ def settings(sqlite_url: str, redis_url: str, s3: S3Server, bucket: str) -> Sett
         s3_secret_access_key=s3.secret_access_key,
         s3_bucket=bucket,
         models=(TINY_MODEL,),
-        lease_seconds=5,
+        dtype="float32",
+        rungs=(2, 8),
+        lease_seconds=4,
         redeliver_seconds=1,
     )
 
@@ -88,6 +96,25 @@ def store(settings: Settings) -> Iterator[JobStore]:
     engine.dispose()
 
 
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    with Client(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def start(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Child]]:
+    """Starts `edict …`; everything started is stopped in the end."""
+    with ExitStack() as stack:
+
+        def start(name: str, *arguments: str, **changes: str) -> Child:
+            log = tmp_path / f"{name}.log"
+            environment = environment_of(settings) | changes
+            return stack.enter_context(edict(name, *arguments, environment=environment, log=log))
+
+        yield start
+
+
 @dataclass
 class Bench:
     """A worker in this process, and short ways to give it work."""
@@ -97,6 +124,8 @@ class Bench:
     editor: Editor
     keeper: LeaseKeeper
     runner: ShardRunner
+    given_up: list[str] = field(default_factory=list)
+    """Why the process would have given up its device."""
 
     def source(self, data: bytes, name: str = "image.png") -> Source:
         self.objects.put(f"sources/{name}", data, "image/png")
@@ -134,15 +163,17 @@ def make_bench(
     store: JobStore, objects: ObjectStore, editor: Editor
 ) -> Iterator[Callable[..., Bench]]:
     """Makes workers that share the database, the bucket and the device."""
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(4) as uploads, ThreadPoolExecutor(8) as pool:
 
         def make(name: str = "worker", lease: float = 30.0) -> Bench:
             keeper = LeaseKeeper(store, name, lease=lease)
             sources = SourceReader(objects, editor.model, max_bytes=2**20, max_pixels=1_000_000)
-            finder = NoiseFinder(objects, editor, sources)
+            finder = NoiseFinder(objects, editor, sources, keeper.turns, uploads)
             performer = Performer(objects, editor, sources)
-            runner = ShardRunner(store, keeper, finder, performer, pool)
-            return Bench(store, objects, editor, keeper, runner)
+            given_up: list[str] = []
+            health = DeviceHealth(given_up.append)
+            runner = ShardRunner(store, keeper, finder, performer, pool, health, Isolation())
+            return Bench(store, objects, editor, keeper, runner, given_up)
 
         yield make
 

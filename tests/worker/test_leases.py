@@ -10,6 +10,7 @@ from jobs.keys import sha256
 from jobs.specs import EditSpec, ModelRef, Source
 from jobs.states import State
 from jobs.store import JobStore
+from tests.pipeline import eventually
 from worker.leases import LeaseKeeper
 
 
@@ -114,3 +115,32 @@ def test_nothing_is_held_while_the_process_stops(store: JobStore, job_ids: list[
     keeper.stop_work()
 
     assert not any(keeper.holds(claim) for claim in claims)
+
+
+def test_a_cancelled_job_is_dropped_long_before_the_next_heartbeat(
+    store: JobStore, job_ids: list[UUID], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("worker.leases.HEARTBEAT_SECONDS", 3_600)
+    with LeaseKeeper(store, "worker", lease=20_000) as keeper:
+        cancelled, kept, _ = keeper.claim(job_ids)
+
+        store.cancel([cancelled.job_id])
+
+        eventually(lambda: not keeper.holds(cancelled), seconds=30)
+        assert keeper.holds(kept)
+
+
+def test_within_its_grace_a_stopping_process_holds_what_can_end_in_time(
+    store: JobStore, job_ids: list[UUID]
+):
+    keeper = LeaseKeeper(store, "worker", lease=30)
+    nearly, hardly, waiting = keeper.claim(job_ids)
+    time.sleep(0.2)
+    keeper.report(nearly, 0.9)
+    keeper.report(hardly, 0.001)
+
+    keeper.stop_work(grace=60)
+
+    assert [keeper.holds(claim) for claim in (nearly, hardly, waiting)] == [True, False, False]
+    keeper.stop_work()
+    assert not keeper.holds(nearly)

@@ -2,77 +2,24 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
-from uuid import UUID
+from collections.abc import Callable
 
 import pytest
 
 from jobs.lanes import INTERACTIVE_PRIORITY
 from jobs.objects import ObjectStore
 from jobs.processes import Child
-from jobs.records import Worker
 from jobs.settings import Settings
-from jobs.specs import InversionSpec, ModelRef, ReconstructionSpec, SamplerOptions, Source
+from jobs.specs import InversionSpec, ModelRef, ReconstructionSpec, Source
 from jobs.states import State
-from jobs.store import JobStore
 from jobs.store.base import utc_now
 from producer.client import Client
 from producer.waiting import why_waiting
-from tests.pipeline import edict, environment_of, eventually, is_alive
+from tests.pipeline import eventually, is_alive
 from tests.worker.conftest import FEW_STEPS, TINY_MODEL, picture
+from tests.worker.processes import LONG, in_the_middle, submit, succeeded, worker_of
 
 pytestmark = pytest.mark.slow
-
-LONG = SamplerOptions(steps=80, strength=1.0, mix=0.99, guidance_scale=1.0)
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"lease_seconds": 4.0, "dtype": "float32", "rungs": (2, 8)})
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def start(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Child]]:
-    """Starts `edict …`; everything started is stopped in the end."""
-    with ExitStack() as stack:
-
-        def start(name: str, *arguments: str) -> Child:
-            log = tmp_path / f"{name}.log"
-            child = edict(name, *arguments, environment=environment_of(settings), log=log)
-            return stack.enter_context(child)
-
-        yield start
-
-
-def submit(client: Client, seed: int = 0, priority: int = 0) -> UUID:
-    """A job that takes some seconds."""
-    source = client.sources.upload(picture(seed), f"picture {seed}")
-    spec = ReconstructionSpec(source=source, model=client.model(), sampler=LONG)
-    return client.submit([spec], priority=priority)[0].job_id
-
-
-def worker_of(store: JobStore) -> Worker:
-    [worker] = eventually(lambda: store.live_workers(seen_within=10))
-    return worker
-
-
-def succeeded(store: JobStore, job_id) -> bool:
-    job = store.job(job_id)
-    assert job.state not in (State.FAILED, State.CANCELLED), job.error_message
-    return job.state == State.SUCCEEDED
-
-
-def in_the_middle(store: JobStore, job_id) -> bool:
-    job = store.job(job_id)
-    return job.state == State.RUNNING and (job.progress or 0) > 0.05
 
 
 def test_a_job_whose_worker_is_killed_in_its_middle_succeeds_once(
@@ -108,24 +55,23 @@ def test_killing_the_supervisor_stops_its_device_processes(
     eventually(lambda: not any(is_alive(worker.pid) for worker in workers))
 
 
-def test_a_worker_told_to_stop_gives_its_job_back_and_exits_0(
+def test_a_dead_device_process_is_replaced_and_its_sibling_goes_on(
     client: Client, start: Callable[..., Child]
 ):
-    start("control")
-    worker = start("worker", "--devices", "cpu")
-    job_id = submit(client)
-    eventually(lambda: in_the_middle(client.store, job_id))
+    worker = start("worker", "--devices", "cpu,cpu")
+    victim, sibling = eventually(
+        lambda: len(found := client.store.live_workers(seen_within=10)) == 2 and found
+    )
 
-    status = worker.stop(timeout=20)
+    os.kill(victim.pid, signal.SIGKILL)
 
-    assert status == 0
-    job = client.store.job(job_id)
-    assert job.state in (State.PENDING, State.QUEUED)
-    assert job.attempts == 0
-    assert client.store.live_workers(seen_within=60) == []
-    start("worker", "--devices", "cpu")
-    eventually(lambda: succeeded(client.store, job_id))
-    assert client.store.job(job_id).attempts == 1
+    def replaced() -> bool:
+        names = {each.name for each in client.store.live_workers(seen_within=3)}
+        return len(names - {victim.name}) == 2 and sibling.name in names
+
+    eventually(replaced)
+    assert is_alive(sibling.pid)
+    assert worker.is_running
 
 
 def test_jobs_survive_a_redis_that_is_emptied(
@@ -238,21 +184,3 @@ def test_a_bad_image_reaches_its_row_and_not_its_neighbour(
     job = eventually(lambda: (j := client.store.job(spoilt.job_id)).state == State.FAILED and j)
     assert job.error_code == "unreadable_image"
     assert job.attempts == 1
-
-
-def test_a_database_that_is_away_is_named_without_its_password_and_waited_for(
-    settings: Settings, tmp_path: Path
-):
-    url = "postgresql://edict:hidden-secret@127.0.0.1:1/edict"
-    environment = {**environment_of(settings), "EDICT_DATABASE_URL": url}
-    log = tmp_path / "worker.log"
-
-    with edict("worker", "--devices", "cpu", environment=environment, log=log) as worker:
-        eventually(lambda: "device.died" in log.read_text())
-
-        assert worker.is_running
-        text = log.read_text()
-    assert "does not answer" in text
-    assert "restart_in" in text
-    assert "hidden-secret" not in text
-    assert "Traceback" not in text

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from jobs.keys import sha256
 from jobs.objects import ObjectStore
 from jobs.specs import ModelRef, Source
 from jobs.states import State
+from tests.pipeline import eventually
 from tests.worker.conftest import FEW_STEPS, Bench, picture
 
 
@@ -242,7 +244,7 @@ def test_a_late_finisher_changes_nothing(make_bench: Callable[..., Bench]):
     other.runner.run(job_ids)
     finished = late.store.job(job_ids[0])
 
-    noise = late.runner._finder.find(stale.spec, late.runner._watch([stale], 0, 1))
+    noise = late.runner._finder.find(stale, late.runner._watch([stale], 0, 1))
     late.runner._run_job(stale, noise)
 
     assert late.store.job(job_ids[0]) == finished
@@ -291,4 +293,29 @@ def test_nothing_is_visible_as_a_result_before_the_row_says_so(bench: Bench):
 
     bench.run(bench.edit())
 
-    assert written == ["sources", "inversions", "results", "row"]
+    assert written[0] == "sources"
+    # Latents and image go up side by side.
+    assert sorted(written[1:3]) == ["inversions", "results"]
+    assert written[3:] == ["row"]
+
+
+def test_a_job_that_is_cancelled_while_it_runs_frees_its_lane_before_the_next_heartbeat(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    """No heartbeat comes at all; the lane is free at the engine's next turn."""
+    monkeypatch.setattr("worker.leases.HEARTBEAT_SECONDS", 3_600)
+    endless = FEW_STEPS.model_copy(update={"steps": 1_000, "strength": 1.0, "mix": 1.0})
+    spec = bench.inversion().model_copy(update={"sampler": endless})
+    [job_id] = bench.queued(spec)
+    lanes = bench.editor.engine._lanes
+
+    with bench.keeper, ThreadPoolExecutor(1) as shards:
+        running = shards.submit(bench.runner.run, [job_id])
+        eventually(lambda: not lanes.idle)
+        bench.store.cancel([job_id])
+        eventually(lambda: lanes.idle, seconds=30)
+        running.result()
+
+    job = bench.store.job(job_id)
+    assert job.state == State.CANCELLED
+    assert job.progress < 0.9

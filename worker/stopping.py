@@ -1,0 +1,67 @@
+"""How a worker process ends: in order when it is told to, and in any case when its device is lost.
+
+The first SIGTERM lets work end that can in the grace period; a second one, or SIGQUIT, gives
+everything back at once. All of them end with status 0: nothing was lost.
+"""
+
+import os
+import signal
+import sys
+import threading
+
+import structlog
+from celery import signals
+from celery.worker import state
+
+from worker.leases import LeaseKeeper
+
+LAST_SECONDS = 15.0
+"""A process that lost its device ends after this time, whatever its threads do."""
+
+_log = structlog.get_logger()
+
+
+def stop_on_signals(keeper: LeaseKeeper, grace: float) -> None:
+    """Make signals stop the running consumer; takes effect as soon as it is ready."""
+
+    def stop(number: int, _frame: object) -> None:
+        again = keeper.stopping or number == signal.SIGQUIT
+        keeper.stop_work(0.0 if again else grace)
+        _stop_consumer(os.EX_OK)
+
+    def take_over(**_: object) -> None:
+        # Celery has installed its own by now: its second SIGTERM does nothing, and its SIGQUIT
+        # waits for tasks that nobody told to end.
+        for number in (signal.SIGTERM, signal.SIGQUIT):
+            signal.signal(number, stop)
+
+    def stop_early(**_: object) -> None:
+        keeper.stop_work()
+
+    # Not weakly: nobody else holds these functions.
+    signals.worker_ready.connect(take_over, weak=False)
+    signals.worker_shutting_down.connect(stop_early, weak=False)
+
+
+def give_up_device(keeper: LeaseKeeper, reason: str) -> None:
+    """Give everything back and end, so that a new process takes the device."""
+    _log.error("device.lost", reason=reason)
+    keeper.stop_work()
+    _stop_consumer(os.EX_TEMPFAIL)
+    # A broken device may hold threads, and so an orderly end, for ever.
+    last = threading.Timer(LAST_SECONDS, exit_now, [os.EX_TEMPFAIL])
+    last.daemon = True
+    last.start()
+
+
+def _stop_consumer(status: int) -> None:
+    # What Celery's own handlers set; its loop looks at it.
+    state.should_stop = status
+
+
+def exit_now(status: int) -> None:
+    """End the process without waiting for threads that a broken device may hold for ever."""
+    _log.info("worker.stopped", status=status, threads=threading.active_count())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
