@@ -156,12 +156,19 @@ def _consume(
     """Run Celery until it is told to stop, by a signal."""
     app = make_app(settings)
     _add_task(app, runners[Lane.BULK])
+    express = Express(
+        app,
+        [queue_name(label, Lane.INTERACTIVE) for label in worker.labels],
+        runners[Lane.INTERACTIVE].run,
+        slots=settings.worker_shards,
+    )
     # Celery warns of root because of pickle; nothing here accepts any.
     warnings.simplefilter("ignore", SecurityWarning)
 
     def stop_work(**_: object) -> None:
-        # In a signal handler: only a flag is set here, and what runs gives itself back.
+        # In a signal handler: only flags are set here, and what runs gives itself back.
         keeper.stop_work()
+        express.stop_taking()
 
     signals.worker_shutting_down.connect(stop_work)
     consumer = app.Worker(
@@ -174,12 +181,6 @@ def _consume(
         without_heartbeat=True,
         quiet=True,
         loglevel="WARNING",
-    )
-    express = Express(
-        app,
-        [queue_name(label, Lane.INTERACTIVE) for label in worker.labels],
-        runners[Lane.INTERACTIVE].run,
-        slots=settings.worker_shards,
     )
     with express:
         consumer.start()
