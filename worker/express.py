@@ -59,10 +59,14 @@ class Express(ConsumerMixin):
         trace: TracebackType | None,
     ) -> None:
         """Take nothing more, and wait for what runs."""
-        self._stop.set()
-        self.should_stop = True  # kombu looks at it between two messages
+        self.stop_taking()
         self._thread.join(STOP_SECONDS)
         self._pool.shutdown()
+
+    def stop_taking(self) -> None:
+        """Take nothing more; what runs goes on. Only flags are set: a signal handler may call."""
+        self._stop.set()
+        self.should_stop = True  # kombu looks at it between two messages
 
     def get_consumers(self, consumer: Any, channel: Any) -> list[Any]:  # noqa: ARG002
         """Called by kombu at every connection."""

@@ -106,8 +106,7 @@ def run_process(settings: Settings, *, model: str, device: str, torch_device: st
             for lane in Lane
         }
         _log.info("worker.ready", worker=worker.name, model=loaded.name, revision=loaded.revision)
-        stop_on_signals(keeper, settings.stop_grace_seconds)
-        return _consume(app, settings, worker, runners)
+        return _consume(app, settings, worker, keeper, runners)
 
 
 def _wait_for_services(database: Database, app: Celery, objects: ObjectStore) -> None:
@@ -179,10 +178,21 @@ def _sources(settings: Settings, objects: ObjectStore, model: Model) -> SourceRe
 
 
 def _consume(
-    app: Celery, settings: Settings, worker: Worker, runners: Mapping[Lane, ShardRunner]
+    app: Celery,
+    settings: Settings,
+    worker: Worker,
+    keeper: LeaseKeeper,
+    runners: Mapping[Lane, ShardRunner],
 ) -> int:
     """Run Celery until it is told to stop; see `worker.stopping`."""
     _add_task(app, runners[Lane.BULK])
+    express = Express(
+        app,
+        [queue_name(label, Lane.INTERACTIVE) for label in worker.labels],
+        runners[Lane.INTERACTIVE].run,
+        slots=settings.worker_shards,
+    )
+    stop_on_signals(keeper, settings.stop_grace_seconds, express.stop_taking)
     # Celery warns of root because of pickle; nothing here accepts any.
     warnings.simplefilter("ignore", SecurityWarning)
     consumer = app.Worker(
@@ -195,12 +205,6 @@ def _consume(
         without_heartbeat=True,
         quiet=True,
         loglevel="WARNING",
-    )
-    express = Express(
-        app,
-        [queue_name(label, Lane.INTERACTIVE) for label in worker.labels],
-        runners[Lane.INTERACTIVE].run,
-        slots=settings.worker_shards,
     )
     with express:
         consumer.start()

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 
 import structlog
 from celery import signals
@@ -21,10 +22,14 @@ LAST_SECONDS = 15.0
 _log = structlog.get_logger()
 
 
-def stop_on_signals(keeper: LeaseKeeper, grace: float) -> None:
-    """Make signals stop the running consumer; takes effect as soon as it is ready."""
+def stop_on_signals(keeper: LeaseKeeper, grace: float, stop_taking: Callable[[], None]) -> None:
+    """Make signals stop the running consumer; takes effect as soon as it is ready.
+
+    `stop_taking` is called first, in the signal handler: it may set flags only.
+    """
 
     def stop(number: int, _frame: object) -> None:
+        stop_taking()
         again = keeper.stopping or number == signal.SIGQUIT
         keeper.stop_work(0.0 if again else grace)
         _stop_consumer(os.EX_OK)
@@ -36,6 +41,7 @@ def stop_on_signals(keeper: LeaseKeeper, grace: float) -> None:
             signal.signal(number, stop)
 
     def stop_early(**_: object) -> None:
+        stop_taking()
         keeper.stop_work()
 
     # Not weakly: nobody else holds these functions.
