@@ -12,6 +12,7 @@ from producer.cli import (
     doctor,
     evaluate,
     migrate,
+    reproduce,
     results,
     status,
     submit,
@@ -28,7 +29,7 @@ USAGE = 2
 
 ORDER = (
     "demo", "up",
-    "submit", "status", "watch", "results", "eval",
+    "submit", "status", "watch", "results", "reproduce", "eval",
     "worker", "control", "migrate", "doctor",
 )  # fmt: skip
 
@@ -75,6 +76,7 @@ app.add_typer(submit.app, name="submit", rich_help_panel=_WORK)
 app.command("status", rich_help_panel=_WORK, epilog=status.EXAMPLES)(status.status)
 app.command("watch", rich_help_panel=_WORK, epilog=watch.EXAMPLES)(watch.watch)
 app.command("results", rich_help_panel=_WORK, epilog=results.EXAMPLES)(results.results)
+app.command("reproduce", rich_help_panel=_WORK, epilog=reproduce.EXAMPLES)(reproduce.reproduce)
 app.add_typer(evaluate.app, name="eval", rich_help_panel=_WORK)
 app.command("worker", rich_help_panel=_RUN, epilog=worker.EXAMPLES)(worker.worker)
 app.command("control", rich_help_panel=_RUN, epilog=control.EXAMPLES)(control.control)

@@ -75,6 +75,14 @@ Fit = Annotated[
     str,
     typer.Option("--fit", metavar="crop|fit", help="Cut the centre square, or keep all of it."),
 ]
+Format = Annotated[
+    str,
+    typer.Option("--format", metavar="png|jpeg|webp", help="Of the result; png loses nothing."),
+]
+Quality = Annotated[
+    int | None,
+    typer.Option("--quality", min=1, max=100, help="Of jpeg and webp. Default: 90."),
+]
 Batch = Annotated[
     str | None,
     typer.Option("--batch", metavar="NAME", help="Put the jobs into the batch of that name."),

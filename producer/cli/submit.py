@@ -14,6 +14,7 @@ from producer.cli.output import out, say, state_cell, table
 
 if TYPE_CHECKING:
     from jobs.records import Submission
+    from jobs.specs import OutputOptions
     from producer.admission import Admission, Row
 
 SHOWN = 20
@@ -92,6 +93,8 @@ def edit(
     guidance_interval: options.Interval = (0.0, 1.0),
     size: options.Size = None,
     fit: options.Fit = "crop",
+    format_: options.Format = "png",
+    quality: options.Quality = None,
     model: options.Model = None,
     batch: options.Batch = None,
     priority: options.Priority = 0,
@@ -111,6 +114,7 @@ def edit(
         "edit_guidance_scale": edit_guidance,
         "attention_control": attention_control,
         "mask": mask,
+        "output": _output(format_, quality),
     }
     order = _Order(home, model, batch, priority, force, wait)
     _submit(edit_rows(images, to, fields), order)
@@ -163,6 +167,8 @@ def reconstruct(
     guidance_interval: options.Interval = (0.0, 1.0),
     size: options.Size = None,
     fit: options.Fit = "crop",
+    format_: options.Format = "png",
+    quality: options.Quality = None,
     model: options.Model = None,
     batch: options.Batch = None,
     priority: options.Priority = 0,
@@ -174,7 +180,11 @@ def reconstruct(
     how = _sampler(
         sampler, steps, strength, guidance, mix, gamma, guidance_rescale, guidance_interval
     )
-    fields = {"kind": "reconstruction", **_fields(base, how, size, fit)}
+    fields = {
+        "kind": "reconstruction",
+        **_fields(base, how, size, fit),
+        "output": _output(format_, quality),
+    }
     _submit(_rows(images, fields), _Order(home, model, batch, priority, force, wait))
 
 
@@ -213,6 +223,18 @@ def _fields(base: str, sampler: Mapping[str, Any], size: int | None, fit: str) -
             "sampler": SamplerOptions.model_validate(sampler),
             "image": ImageOptions.model_validate({"size": size, "fit": fit}),
         }
+    except ValidationError as error:
+        raise invalid_input(error) from None
+
+
+def _output(format_: str, quality: int | None) -> "OutputOptions":
+    """The options of the result's file, checked."""
+    from pydantic import ValidationError
+
+    from jobs.specs import OutputOptions, invalid_input
+
+    try:
+        return OutputOptions.model_validate({"format": format_, "quality": quality})
     except ValidationError as error:
         raise invalid_input(error) from None
 
