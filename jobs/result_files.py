@@ -175,7 +175,7 @@ def _entry(data: bytes, name: str) -> str | None:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
             # Chunks may follow the pixels.
             image.load()
-            info: dict[str, Any] = dict(image.info)
+            info: dict[Any, Any] = dict(image.info)
     except Exception as error:
         # Hostile headers make Pillow raise nearly anything: struct.error, KeyError, zlib.error.
         raise InvalidInput(

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from jobs.addresses import parse_networks
 from jobs.errors import ConfigurationError
 
 _USER = re.compile(r"(?<=://).*@", re.DOTALL)
@@ -72,6 +73,20 @@ class Settings(BaseSettings):
     redeliver_seconds: float = Field(default=10.0, gt=0, allow_inf_nan=False)
     """After this time a queued job that nobody claimed is announced again, if its queue is
     empty."""
+
+    webhook_url: str | None = None
+    """Told of the end of every batch, and of jobs that are in none, unless a submission names
+    another."""
+    webhook_secret: SecretStr | None = None
+    """Signs webhooks: `whsec_` and 24 to 64 bytes in base64. Only the control process needs it."""
+    webhook_allow: Names = ()
+    """Networks, such as 10.1.0.0/16, that webhooks may call though they are not public."""
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _are_networks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        parse_networks(names)
+        return names
 
     @field_validator("models")
     @classmethod

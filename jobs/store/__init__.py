@@ -14,9 +14,10 @@ from jobs.store.queueing import Queueing
 from jobs.store.reading import Reading
 from jobs.store.registering import Registering
 from jobs.store.submitting import SUBMIT_CHUNK, Submitting
+from jobs.store.telling import Telling
 
 __all__ = ["SUBMIT_CHUNK", "WORKER_LOST", "JobStore"]
 
 
-class JobStore(Submitting, Queueing, Leasing, Reading, Registering):
+class JobStore(Submitting, Queueing, Leasing, Reading, Registering, Telling):
     """All that is written to and read from the tables. Safe to share between threads."""

@@ -8,6 +8,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Engine, Select, Update, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from jobs.states import ENDED
+from jobs.store.announcing import announce_ends
 from jobs.tables import jobs
 
 IDS_CHUNK = 10_000
@@ -35,7 +37,10 @@ class StorePart:
     def _change(self, statement: Update) -> int:
         # Counted here: Python's SQLite driver does not count what begins with a WITH.
         with self._engine.begin() as connection:
-            return len(connection.execute(statement.returning(jobs.c.id)).all())
+            rows = connection.execute(statement.returning(jobs.c.id, jobs.c.state)).all()
+            ended = [row.id for row in rows if row.state in ENDED]
+            announce_ends(connection, ended, self._clock())
+            return len(rows)
 
 
 def change(*which: ColumnElement[bool], **values: Any) -> Update:
