@@ -11,6 +11,7 @@ from jobs.dispatch import dispatch, reconcile
 from jobs.errors import ServiceUnavailable
 from jobs.settings import Settings
 from jobs.store import JobStore
+from producer.webhooks.sender import start_sender
 
 _log = structlog.get_logger()
 
@@ -22,6 +23,7 @@ def run_control(settings: Settings, stop: threading.Event) -> None:
     engine = open_database(settings.database_url.get_secret_value())
     store = JobStore(engine, max_attempts=settings.max_attempts)
     app = make_app(settings)
+    webhooks = start_sender(store, settings, stop)
     _log.info("control.started")
     while not stop.is_set():
         try:
@@ -30,6 +32,7 @@ def run_control(settings: Settings, stop: threading.Event) -> None:
         except (ServiceUnavailable, SQLAlchemyError) as error:
             _log.warning("control.waiting", reason=str(error).splitlines()[0])
         stop.wait(INTERVAL_SECONDS)
+    webhooks.join()
     app.close()
     engine.dispose()
     _log.info("control.stopped")

@@ -50,10 +50,8 @@ def deliver_ends(connection: Connection, wanted: Sequence[tuple[UUID, str]], now
     """Write a delivery for each ended job and URL."""
     if not wanted:
         return
-    columns = (jobs.c.id, jobs.c.kind, jobs.c.model, jobs.c.state, jobs.c.created_at)
-    columns += (jobs.c.finished_at, jobs.c.error_code, jobs.c.error_message, jobs.c.result)
     which = jobs.c.id.in_({job_id for job_id, _ in wanted})
-    rows = {row.id: row for row in connection.execute(select(*columns).where(which))}
+    rows = {row.id: row for row in connection.execute(select(*_TOLD).where(which))}
     values = [
         new_delivery(f"job.{row.state}", url, _job_data(row), now, job_id=row.id)
         for job_id, url in wanted
@@ -84,6 +82,15 @@ def new_delivery(
         "created_at": now,
         "due_at": now,
     }
+
+
+_TOLD = [
+    jobs.c[name]
+    for name in (
+        "id", "kind", "model", "state", "created_at", "finished_at", "error_code", "error_message",
+        "result",
+    )
+]  # fmt: skip
 
 
 def _job_data(row: Row[Any]) -> dict[str, Any]:

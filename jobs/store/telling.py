@@ -92,27 +92,28 @@ class Telling(StorePart):
         with self._engine.begin() as connection:
             rows = connection.execute(open_ones).all()
             if rows:
-                values = [self._end_of_batch(connection, row) for row in rows]
+                values = [self._end_of_batch(connection, *row[1:]) for row in rows]
                 connection.execute(insert(webhook_deliveries), values)
                 told = webhooks.c.id.in_([row.id for row in rows])
                 connection.execute(update(webhooks).where(told).values(told=True))
         return len(rows)
 
-    def _end_of_batch(self, connection: Connection, row: Row[Any]) -> dict[str, Any]:
-        counts = dict(
-            connection.execute(
-                select(jobs.c.state, func.count())
-                .select_from(batch_jobs.join(jobs))
-                .where(batch_jobs.c.batch_id == row.batch_id)
-                .group_by(jobs.c.state)
-            ).all()
+    def _end_of_batch(
+        self, connection: Connection, batch_id: UUID, url: str, name: str | None
+    ) -> dict[str, Any]:
+        statement = (
+            select(jobs.c.state, func.count().label("number"))
+            .select_from(batch_jobs.join(jobs))
+            .where(batch_jobs.c.batch_id == batch_id)
+            .group_by(jobs.c.state)
         )
+        counts = {row.state: row.number for row in connection.execute(statement)}
         data = {
-            "id": str(row.batch_id),
-            "name": row.name,
+            "id": str(batch_id),
+            "name": name,
             "jobs": {state.value: counts.get(state.value, 0) for state in ENDED},
         }
-        return new_delivery(BATCH_ENDED, row.url, data, self._clock(), batch_id=row.batch_id)
+        return new_delivery(BATCH_ENDED, url, data, self._clock(), batch_id=batch_id)
 
     def take_deliveries(self, limit: int, *, patience: float) -> list[Delivery]:
         """Take due deliveries to send them now, the longest due first.
@@ -186,7 +187,7 @@ class Telling(StorePart):
         limit: int = 100,
     ) -> list[Delivery]:
         """Deliveries about a job, about a batch and the jobs in it, or all; newest first."""
-        which = [webhook_deliveries.c.state.in_(states)]
+        which: list[ColumnElement[bool]] = [webhook_deliveries.c.state.in_(states)]
         if job_id is not None:
             which.append(webhook_deliveries.c.job_id == job_id)
         if batch_id is not None:

@@ -18,6 +18,7 @@ from producer.cli import (
     submit,
     up,
     watch,
+    webhooks,
     worker,
 )
 from producer.cli.options import examples
@@ -29,7 +30,7 @@ USAGE = 2
 
 ORDER = (
     "demo", "up",
-    "submit", "status", "watch", "results", "reproduce", "eval",
+    "submit", "status", "watch", "results", "reproduce", "webhooks", "eval",
     "worker", "control", "migrate", "doctor",
 )  # fmt: skip
 
@@ -77,6 +78,7 @@ app.command("status", rich_help_panel=_WORK, epilog=status.EXAMPLES)(status.stat
 app.command("watch", rich_help_panel=_WORK, epilog=watch.EXAMPLES)(watch.watch)
 app.command("results", rich_help_panel=_WORK, epilog=results.EXAMPLES)(results.results)
 app.command("reproduce", rich_help_panel=_WORK, epilog=reproduce.EXAMPLES)(reproduce.reproduce)
+app.add_typer(webhooks.app, name="webhooks", rich_help_panel=_WORK)
 app.add_typer(evaluate.app, name="eval", rich_help_panel=_WORK)
 app.command("worker", rich_help_panel=_RUN, epilog=worker.EXAMPLES)(worker.worker)
 app.command("control", rich_help_panel=_RUN, epilog=control.EXAMPLES)(control.control)

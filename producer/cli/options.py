@@ -93,6 +93,14 @@ Priority = Annotated[
 Force = Annotated[
     bool, typer.Option("--force", help="Do it again, even if the same was done before.")
 ]
+Webhook = Annotated[
+    str | None,
+    typer.Option("--webhook", metavar="URL", help="Call it when the batch has ended."),
+]
+JobWebhook = Annotated[
+    str | None,
+    typer.Option("--job-webhook", metavar="URL", help="Call it when a job has ended, for each."),
+]
 Wait = Annotated[
     bool, typer.Option("--wait", help="Follow the batch to its end; 0 only if all succeeded.")
 ]

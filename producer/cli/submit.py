@@ -42,6 +42,8 @@ class _Order:
     priority: int
     force: bool
     wait: bool
+    webhook: str | None
+    job_webhook: str | None
 
 
 @app.command(
@@ -100,6 +102,8 @@ def edit(
     priority: options.Priority = 0,
     force: options.Force = False,
     wait: options.Wait = False,
+    webhook: options.Webhook = None,
+    job_webhook: options.JobWebhook = None,
     home: options.Home = None,
 ) -> None:
     """Edit every image under every --to prompt; one inversion serves all edits of an image."""
@@ -116,7 +120,7 @@ def edit(
         "mask": mask,
         "output": _output(format_, quality),
     }
-    order = _Order(home, model, batch, priority, force, wait)
+    order = _Order(home, model, batch, priority, force, wait, webhook, job_webhook)
     _submit(edit_rows(images, to, fields), order)
 
 
@@ -141,6 +145,8 @@ def invert(
     priority: options.Priority = 0,
     force: options.Force = False,
     wait: options.Wait = False,
+    webhook: options.Webhook = None,
+    job_webhook: options.JobWebhook = None,
     home: options.Home = None,
 ) -> None:
     """Find and store each image's noise, so that later edits need not."""
@@ -148,7 +154,10 @@ def invert(
         sampler, steps, strength, guidance, mix, gamma, guidance_rescale, guidance_interval
     )
     fields = {"kind": "inversion", **_fields(base, how, size, fit)}
-    _submit(_rows(images, fields), _Order(home, model, batch, priority, force, wait))
+    _submit(
+        _rows(images, fields),
+        _Order(home, model, batch, priority, force, wait, webhook, job_webhook),
+    )
 
 
 @app.command(
@@ -174,6 +183,8 @@ def reconstruct(
     priority: options.Priority = 0,
     force: options.Force = False,
     wait: options.Wait = False,
+    webhook: options.Webhook = None,
+    job_webhook: options.JobWebhook = None,
     home: options.Home = None,
 ) -> None:
     """Invert each image and generate it back, and measure how exactly it returned."""
@@ -185,7 +196,10 @@ def reconstruct(
         **_fields(base, how, size, fit),
         "output": _output(format_, quality),
     }
-    _submit(_rows(images, fields), _Order(home, model, batch, priority, force, wait))
+    _submit(
+        _rows(images, fields),
+        _Order(home, model, batch, priority, force, wait, webhook, job_webhook),
+    )
 
 
 def _sampler(
@@ -258,7 +272,12 @@ def _submit(rows: Sequence["Row"], order: _Order) -> None:
         if admission.accepted:
             batch = client.store.open_batch(order.batch)
             submissions = client.submit(
-                admission.specs, batch_id=batch.id, priority=order.priority, force=order.force
+                admission.specs,
+                batch_id=batch.id,
+                priority=order.priority,
+                force=order.force,
+                webhook=order.job_webhook,
+                batch_webhook=order.webhook,
             )
             _report(rows, admission, submissions, batch.name or str(batch.id))
             if order.wait:
