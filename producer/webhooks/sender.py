@@ -141,7 +141,7 @@ def start_sender(store: JobStore, settings: Settings, stop: threading.Event) -> 
 def _fields(delivery: Delivery) -> dict[str, object]:
     return {
         "webhook": str(delivery.id),
-        "event": delivery.event,
+        "of": delivery.event,
         "url": shown_url(delivery.url),
         "attempt": delivery.attempts,
     }
