@@ -39,12 +39,14 @@ class Edited:
     """An edited image; ``mask`` is what could change (white), at the image's size, or None.
 
     ``pair`` is the edit's latent pair, on the CPU. Outside of a mask it is the integers of the
-    image's own latent.
+    image's own latent. ``rung`` is the batch's row count: the same edit at the same one has the
+    same bits.
     """
 
     image: Image.Image
     mask: Image.Image | None
     pair: LatentPair
+    rung: int
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Editor:
         negative_prompt: str = "",
         attention_control: bool = False,
         mask: Image.Image | Literal["auto"] | None = None,
+        rung: int | None = None,
         priority: int = 0,
         on_progress: OnProgress | None = None,
         should_stop: ShouldStop | None = None,
@@ -136,8 +139,8 @@ class Editor:
         ``guidance`` replaces the inversion's own scale; ``negative_prompt`` is what guidance leads
         away from. ``attention_control`` is Prompt-to-Prompt (see ``attention``). ``mask`` is an
         image of the size that was inverted, white where something may change, or "auto" to find
-        that from the prompts (see ``masked``). Raises ``ModelMismatch`` if another model made the
-        inversion.
+        that from the prompts (see ``masked``). ``rung`` repeats an edit at its own.
+        Raises ``ModelMismatch`` if another model made the inversion.
         """
         errand = Errand(self.engine, priority, on_progress, should_stop)
         scale = inversion.parameters.guidance if guidance is None else guidance
@@ -151,14 +154,14 @@ class Editor:
         base = inversion.prompt if attention_control else None
         guide = errand.call(lambda: self._guidance(prompt, towards, negative_prompt, base))
         if mask is None:
-            pair = errand.run(self._generation(inversion, guide))[0]
+            pair, ran_at = errand.run(self._generation(inversion, guide), rung)
         else:
             inside, states = self._states_and_mask(errand, inversion, prompt, inside)
             kept = paste(inside, states, inversion.image.to(self.model.device))
-            pair = errand.run(self._generation(inversion, guide, kept))[0]
+            pair, ran_at = errand.run(self._generation(inversion, guide, kept), rung)
         picture = to_image(errand.call(lambda: self._decode(pair.x)))
         shown = None if inside is None else mask_image(inside, size)
-        return Edited(picture, shown, pair.to("cpu"))
+        return Edited(picture, shown, pair.to("cpu"), ran_at)
 
     def _states_and_mask(
         self, errand: Errand, inversion: Inversion, prompt: str, inside: Tensor | None

@@ -5,6 +5,7 @@
 | `sources/` | images as they were submitted | SHA-256 of the bytes |
 | `inversions/` | latent pairs (safetensors) | what decides the noise (`inversion_key`) |
 | `results/` | edited and reconstructed images | job, then SHA-256 of the bytes |
+| | their recipes (`.json`) | as the image that they are about |
 
 A key is written at most once with one content, so that writing it again is harmless and a worker
 that was presumed dead can overwrite nothing.

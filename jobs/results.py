@@ -23,11 +23,13 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     outputs: dict[str, Output]
-    """By role: `latents` (the stored inversion), `image` (the edit or reconstruction), `mask` (what
-    a masked edit could change)."""
+    """By role: `latents` (the stored inversion), `image` (the edit or reconstruction), `sidecar`
+    (its recipe as JSON), `mask` (what a masked edit could change)."""
     model_revision: str
     fingerprint: str
-    """Device, library versions, dtype and batch shape that the bits depend on."""
+    """Device, library versions, dtype and batch shape that the inversion's bits depend on."""
+    generation_fingerprint: str | None = None
+    """The same of the generation, which may have run elsewhere; None where there was none."""
     exact: bool | None = None
     """Whether the round trip gave back the very same integers; None where it was not tried."""
     max_error: float | None = None

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from jobs.addresses import parse_networks
 from jobs.errors import ConfigurationError
 
 _USER = re.compile(r"(?<=://).*@", re.DOTALL)
@@ -78,6 +79,20 @@ class Settings(BaseSettings):
     announce_window: int = Field(default=4_096, ge=1)
     """Bulk jobs of a model that are announced at once, at most; the next follow as workers claim
     them."""
+
+    webhook_url: str | None = None
+    """Told of the end of every batch, and of jobs that are in none, unless a submission names
+    another."""
+    webhook_secret: SecretStr | None = None
+    """Signs webhooks: `whsec_` and 24 to 64 bytes in base64. Only the control process needs it."""
+    webhook_allow: Names = ()
+    """Networks, such as 10.1.0.0/16, that webhooks may call though they are not public."""
+
+    @field_validator("webhook_allow")
+    @classmethod
+    def _are_networks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        parse_networks(names)
+        return names
 
     @field_validator("models")
     @classmethod

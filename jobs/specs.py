@@ -17,6 +17,7 @@ from jobs.errors import InvalidInput
 MAX_PROMPT_CHARACTERS = 2_000
 MAX_IMAGE_SIZE = 4_096
 MAX_LABEL_CHARACTERS = 500
+MAX_ROWS = 1_024
 
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
@@ -113,6 +114,26 @@ class ImageOptions(_Frozen):
     fit: Literal["crop", "fit"] = "crop"
 
 
+OutputFormat = Literal["png", "jpeg", "webp"]
+
+
+class OutputOptions(_Frozen):
+    """The result's file. `quality`, 1 to 100, is for `jpeg` and `webp`, which are lossy here."""
+
+    format: OutputFormat = "png"
+    quality: int | None = Field(default=None, ge=1, le=100)
+    """None: 90."""
+
+    @model_validator(mode="after")
+    def _lossy(self) -> Self:
+        if self.format == "png" and self.quality is not None:
+            raise ValueError(
+                f"quality {self.quality} with format png, which loses nothing; "
+                "leave quality out, or use jpeg or webp"
+            )
+        return self
+
+
 SamplerName = Literal["edict", "bdia", "o-belm", "ddim", "sdedit"]
 
 
@@ -148,7 +169,12 @@ class SamplerOptions(_Frozen):
         return self
 
 
-_ADDED: dict[str, Any] = {"attention_control": False, "mask": None}
+_ADDED: dict[str, Any] = {
+    "attention_control": False,
+    "mask": None,
+    "output": {"format": "png", "quality": None},
+    "rows": None,
+}
 _ADDED_TO_SAMPLER: dict[str, Any] = {
     "gamma": 0.96,
     "seed": 0,
@@ -226,12 +252,16 @@ class EditSpec(_Spec):
     mask: Literal["auto"] | Source | None = None
     """What may change: an image as large as the source, white there; "auto" finds it from the
     prompts; None: everything."""
+    output: OutputOptions = OutputOptions()
+    rows: int | None = Field(default=None, ge=1, le=MAX_ROWS)
+    """Rows of the network's batch, on which the last bits depend; None: as the worker likes."""
 
 
 class ReconstructionSpec(_Spec):
     """Invert and generate back, and say how exactly the image returned."""
 
     kind: Literal["reconstruction"] = "reconstruction"
+    output: OutputOptions = OutputOptions()
 
 
 Spec = Annotated[InversionSpec | EditSpec | ReconstructionSpec, Field(discriminator="kind")]

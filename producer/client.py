@@ -17,6 +17,7 @@ from uuid import UUID
 import structlog
 from celery import Celery
 
+from jobs.addresses import parse_networks
 from jobs.celery_app import make_app
 from jobs.database import check_database, open_database
 from jobs.dispatch import dispatch
@@ -28,6 +29,7 @@ from jobs.settings import Settings, parse_model
 from jobs.specs import ModelRef, Spec
 from jobs.states import ENDED, State
 from jobs.store import JobStore
+from jobs.webhooks import check_webhook_url
 from producer.sources import SourceDoor
 
 _log = structlog.get_logger()
@@ -92,15 +94,26 @@ class Client:
         batch_id: UUID | None = None,
         priority: int = 0,
         force: bool = False,
+        webhook: str | None = None,
+        batch_webhook: str | None = None,
     ) -> list[Submission]:
         """Commit the jobs, then announce them, as far as that is due.
 
         Jobs of a `priority` of `lanes.INTERACTIVE_PRIORITY` or more go before all bulk work. What
         is not announced here (a long submission, or Redis is away) the control process announces.
 
+        `webhook` is told of each job's end, `batch_webhook` of the batch's (see `jobs.webhooks`).
+
         Raises:
-            InvalidInput: a spec names a model that is not in the catalogue; nothing was committed.
+            InvalidInput: a spec names a model that is not in the catalogue, or a webhook is none;
+                nothing was committed.
         """
+        if batch_id is None:
+            webhook = webhook or self.settings.webhook_url
+        else:
+            batch_webhook = batch_webhook or self.settings.webhook_url
+        for url in filter(None, (webhook, batch_webhook)):
+            check_webhook_url(url, parse_networks(self.settings.webhook_allow))
         wanted = list(specs)
         if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
             raise InvalidInput(
@@ -109,6 +122,11 @@ class Client:
         for name in {spec.model.name for spec in wanted}:
             self.model(name)
         submissions = self.store.submit(wanted, batch_id=batch_id, priority=priority, force=force)
+        if webhook:
+            self.store.subscribe_to_jobs([made.job_id for made in submissions], webhook)
+        if batch_webhook and batch_id is not None:
+            # After its jobs are there: before, it would look as if it had ended.
+            self.store.subscribe_to_batch(batch_id, batch_webhook)
         self._announce([each.job_id for each in submissions if each.state is State.PENDING])
         return submissions
 

@@ -12,6 +12,7 @@ from jobs.errors import ServiceUnavailable
 from jobs.services import check_tables, wait_for_services
 from jobs.settings import Settings
 from jobs.store import JobStore
+from producer.webhooks.sender import start_sender
 
 _log = structlog.get_logger()
 
@@ -30,6 +31,7 @@ def run_control(settings: Settings, stop: threading.Event) -> None:
     checks = {"database": lambda: check_tables(engine), "redis": lambda: check_broker(app)}
     if wait_for_services(checks, stop):
         _log.info("control.started")
+    webhooks = start_sender(store, settings, stop)
     while not stop.is_set():
         try:
             reconcile(store, app, redeliver_after=settings.redeliver_seconds)
@@ -37,6 +39,7 @@ def run_control(settings: Settings, stop: threading.Event) -> None:
         except (ServiceUnavailable, SQLAlchemyError) as error:
             _log.warning("control.waiting", reason=str(error).splitlines()[0])
         stop.wait(INTERVAL_SECONDS)
+    webhooks.join()
     app.close()
     engine.dispose()
     _log.info("control.stopped")

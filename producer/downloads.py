@@ -18,6 +18,7 @@ from jobs.errors import InvalidInput, ServiceUnavailable
 from jobs.keys import sha256
 from jobs.objects import ObjectStore
 from jobs.records import Job
+from jobs.results import Output
 from jobs.specs import EditSpec
 
 SIDECAR = "results.jsonl"
@@ -93,9 +94,15 @@ def _fetch(job: Job, number: str, objects: ObjectStore, folder: Path) -> Downloa
     if output is None:
         return Download(job, None)
     name = file_name(job, number, output.key)
-    path = folder / name
+    if recipe := job.result.outputs.get("sidecar") if job.result else None:
+        _fetch_file(job, recipe, objects, folder / file_name(job, number, recipe.key))
+    return Download(job, name, fetched=_fetch_file(job, output, objects, folder / name))
+
+
+def _fetch_file(job: Job, output: Output, objects: ObjectStore, path: Path) -> bool:
+    """Fetch one object unless it is there; says whether it was not."""
     if path.is_file() and not path.is_symlink() and sha256(path.read_bytes()) == output.sha256:
-        return Download(job, name)
+        return False
     data = objects.get(output.key)
     if sha256(data) != output.sha256:
         raise ServiceUnavailable(
@@ -103,7 +110,7 @@ def _fetch(job: Job, number: str, objects: ObjectStore, folder: Path) -> Downloa
             "something else wrote to the bucket. Submit the job again with --force"
         )
     replace_file(path, data)
-    return Download(job, name, fetched=True)
+    return True
 
 
 def _write_sidecar(downloads: Iterable[Download], folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 import io
 import math
+from dataclasses import dataclass
+from uuid import UUID
 
 from PIL import Image
 
@@ -11,11 +13,24 @@ from edict_engine.metrics import psnr
 from jobs.keys import result_key, sha256
 from jobs.objects import ObjectStore
 from jobs.records import Claim
+from jobs.result_files import MEDIA_TYPES, SUFFIXES, ImageSpec, Recipe, encode, sidecar
 from jobs.results import Output, Result
 from jobs.specs import EditSpec, InversionSpec, ReconstructionSpec
 from worker.noise import Noise, Watcher
 from worker.sources import SourceReader
 from worker.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the device gave, and the figures measured on it (see `jobs.results`)."""
+
+    image: Image.Image
+    rung: int
+    psnr: float | None
+    mask: Image.Image | None = None
+    exact: bool | None = None
+    max_error: float | None = None
 
 
 class Performer:
@@ -33,16 +48,17 @@ class Performer:
             JobsError: what the object store answered.
             EngineError: what the engine says of the prompt or the parameters.
         """
+        clock = Stopwatch()
         match claim.spec:
             case InversionSpec():
-                return self._result(noise, Stopwatch(), {})
+                return self._result(noise)
             case EditSpec() as spec:
-                return self._edit(claim, spec, noise, watcher)
-            case ReconstructionSpec():
-                return self._reconstruct(claim, noise, watcher)
+                made = self._edit(spec, noise, watcher, clock)
+            case ReconstructionSpec() as spec:
+                made = self._reconstruct(noise, watcher, clock)
+        return self._keep(claim.job_id, spec, noise, made, clock)
 
-    def _edit(self, claim: Claim, spec: EditSpec, noise: Noise, watcher: Watcher) -> Result:
-        clock = Stopwatch()
+    def _edit(self, spec: EditSpec, noise: Noise, watcher: Watcher, clock: Stopwatch) -> Made:
         with clock.phase("fetch"):
             mask = self._sources.mask(spec)
         with clock.phase("sample"):
@@ -54,61 +70,71 @@ class Performer:
                 attention_control=spec.attention_control,
                 mask=mask,
                 priority=watcher.priority,
+                rung=spec.rows,
                 on_progress=watcher.progress,
                 should_stop=watcher.should_stop,
             )
-        outputs = {"image": self._upload(claim, edited.image, clock)}
-        if edited.mask is not None:
-            outputs["mask"] = self._upload(claim, edited.mask, clock)
         figure = psnr(to_pixels(noise.image), to_pixels(edited.image))
-        return self._result(noise, clock, outputs, psnr=figure)
+        return Made(edited.image, edited.rung, figure, mask=edited.mask)
 
-    def _reconstruct(self, claim: Claim, noise: Noise, watcher: Watcher) -> Result:
-        clock = Stopwatch()
+    def _reconstruct(self, noise: Noise, watcher: Watcher, clock: Stopwatch) -> Made:
         with clock.phase("sample"):
-            made: Reconstruction = self._editor.reconstruct(
+            back: Reconstruction = self._editor.reconstruct(
                 noise.inversion,
                 noise.image,
                 priority=watcher.priority,
                 on_progress=watcher.progress,
                 should_stop=watcher.should_stop,
             )
-        uploaded = self._upload(claim, made.image, clock)
-        return self._result(
-            noise,
-            clock,
-            {"image": uploaded},
-            psnr=made.psnr,
-            exact=made.exact,
-            max_error=made.max_error,
-        )
+        rung = noise.inversion.rung
+        return Made(back.image, rung, back.psnr, exact=back.exact, max_error=back.max_error)
 
-    def _upload(self, claim: Claim, image: Image.Image, clock: Stopwatch) -> Output:
+    def _keep(
+        self, job_id: UUID, spec: ImageSpec, noise: Noise, made: Made, clock: Stopwatch
+    ) -> Result:
+        """Upload what was made. Its file tells the figures, so they come first."""
+        finite = made.psnr is not None and math.isfinite(made.psnr)
+        shape = noise.inversion.pair.shape
+        figures = {
+            "generation_fingerprint": self._editor.model.fingerprint(made.rung, shape),
+            "exact": made.exact,
+            "max_error": made.max_error,
+            "psnr": made.psnr if finite else None,
+        }
+        result = self._result(noise).model_copy(update=figures)
+        recipe = Recipe.of(spec, result, rows=made.rung)
+        with clock.phase("encode"):
+            data = encode(made.image, recipe, spec.output)
         with clock.phase("upload"):
+            outputs = result.outputs | self._upload(job_id, made, recipe, data)
+        seconds = noise.seconds | clock.seconds
+        return result.model_copy(update={"outputs": outputs, "seconds": seconds})
+
+    def _upload(self, job_id: UUID, made: Made, recipe: Recipe, data: bytes) -> dict[str, Output]:
+        kind = recipe.spec.output.format
+        image = self._put(result_key(job_id, data, SUFFIXES[kind]), data, MEDIA_TYPES[kind])
+        # Under the image's own name: one image has one recipe.
+        beside = sidecar(recipe, made.image, image)
+        outputs = {
+            "image": image,
+            "sidecar": self._put(result_key(job_id, data, "json"), beside, "application/json"),
+        }
+        if made.mask is not None:
             buffer = io.BytesIO()
-            image.save(buffer, "PNG")
-            data = buffer.getvalue()
-            key = result_key(claim.job_id, data, "png")
-            self._objects.put(key, data, "image/png")
+            made.mask.save(buffer, "PNG")
+            mask = buffer.getvalue()
+            outputs["mask"] = self._put(result_key(job_id, mask, "png"), mask, "image/png")
+        return outputs
+
+    def _put(self, key: str, data: bytes, media_type: str) -> Output:
+        self._objects.put(key, data, media_type)
         return Output(key=key, sha256=sha256(data), size=len(data))
 
-    def _result(
-        self,
-        noise: Noise,
-        clock: Stopwatch,
-        outputs: dict[str, Output],
-        *,
-        psnr: float | None = None,
-        exact: bool | None = None,
-        max_error: float | None = None,
-    ) -> Result:
+    def _result(self, noise: Noise) -> Result:
         return Result(
-            outputs={"latents": noise.stored} | outputs,
+            outputs={"latents": noise.stored},
             model_revision=self._editor.model.revision,
             fingerprint=noise.inversion.fingerprint,
-            exact=exact,
-            max_error=max_error,
-            psnr=psnr if psnr is not None and math.isfinite(psnr) else None,
             inversion_reused=noise.reused,
-            seconds=noise.seconds | clock.seconds,
+            seconds=noise.seconds,
         )

@@ -17,9 +17,10 @@ from jobs.store.reading import Reading
 from jobs.store.registering import Registering
 from jobs.store.steering import Steering
 from jobs.store.submitting import SUBMIT_CHUNK
+from jobs.store.telling import Telling
 
 __all__ = ["SUBMIT_CHUNK", "WORKER_LOST", "JobStore"]
 
 
-class JobStore(Steering, Queueing, Losing, Inverting, Reading, Registering):
+class JobStore(Steering, Queueing, Losing, Inverting, Reading, Registering, Telling):
     """All that is written to and read from the tables. Safe to share between threads."""

@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Engine, Select, Update, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Select, Update, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from jobs.states import ENDED
+from jobs.store.announcing import announce_ends
 from jobs.tables import jobs
 
 IDS_CHUNK = 10_000
@@ -35,9 +37,15 @@ class StorePart:
         self._insert = dialect.insert
 
     def _change(self, statement: Update) -> int:
-        # Counted here: Python's SQLite driver does not count what begins with a WITH.
         with self._engine.begin() as connection:
-            return len(connection.execute(statement.returning(jobs.c.id)).all())
+            return len(self._changed(connection, statement))
+
+    def _changed(self, connection: Connection, statement: Update) -> list[UUID]:
+        """Change jobs, and write down who is to be told of those that end by it."""
+        # Ids, not a count: Python's SQLite driver does not count what begins with a WITH.
+        rows = connection.execute(statement.returning(jobs.c.id, jobs.c.state)).all()
+        announce_ends(connection, [row.id for row in rows if row.state in ENDED], self._clock())
+        return [row.id for row in rows]
 
 
 def change(*which: ColumnElement[bool], **values: Any) -> Update:

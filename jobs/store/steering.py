@@ -34,7 +34,7 @@ class Steering(Submitting):
     def _retry(self, which: ColumnElement[bool]) -> int:
         with self._engine.begin() as connection:
             forgive_inversions(connection, which)
-            return len(connection.execute(self._revive(which).returning(jobs.c.id)).all())
+            return len(self._changed(connection, self._revive(which)))
 
     def retry_where(self, which: JobFilter) -> int:
         """Give all of these that failed or were cancelled a new life; says how many."""
@@ -63,8 +63,7 @@ class Steering(Submitting):
             piece = meant.where(jobs.c.id > after).limit(STEER_CHUNK)
             with self._engine.begin() as connection:
                 forgive_inversions(connection, jobs.c.id.in_(piece))
-                statement = change_rows(piece, **values).returning(jobs.c.id)
-                changed = list(connection.scalars(statement))
+                changed = self._changed(connection, change_rows(piece, **values))
             done += len(changed)
             if len(changed) < STEER_CHUNK:
                 return done

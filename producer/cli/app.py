@@ -14,12 +14,14 @@ from producer.cli import (
     failures,
     job,
     migrate,
+    reproduce,
     results,
     status,
     steer,
     submit,
     up,
     watch,
+    webhooks,
     worker,
     workers,
 )
@@ -32,8 +34,8 @@ USAGE = 2
 
 ORDER = (
     "demo", "up",
-    "submit", "status", "watch", "results", "eval",
-    "job", "failures", "retry", "cancel", "pause", "resume", "workers",
+    "submit", "status", "watch", "results", "reproduce", "eval",
+    "job", "failures", "retry", "cancel", "pause", "resume", "workers", "webhooks",
     "worker", "control", "migrate", "doctor",
 )  # fmt: skip
 
@@ -80,6 +82,8 @@ app.add_typer(submit.app, name="submit", rich_help_panel=_WORK)
 app.command("status", rich_help_panel=_WORK, epilog=status.EXAMPLES)(status.status)
 app.command("watch", rich_help_panel=_WORK, epilog=watch.EXAMPLES)(watch.watch)
 app.command("results", rich_help_panel=_WORK, epilog=results.EXAMPLES)(results.results)
+app.command("reproduce", rich_help_panel=_WORK, epilog=reproduce.EXAMPLES)(reproduce.reproduce)
+app.add_typer(webhooks.app, name="webhooks", rich_help_panel=_WORK)
 app.add_typer(evaluate.app, name="eval", rich_help_panel=_WORK)
 app.command("job", rich_help_panel=_STEER, epilog=job.EXAMPLES)(job.job)
 app.command("failures", rich_help_panel=_STEER, epilog=failures.EXAMPLES)(failures.failures)

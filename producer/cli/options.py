@@ -75,6 +75,14 @@ Fit = Annotated[
     str,
     typer.Option("--fit", metavar="crop|fit", help="Cut the centre square, or keep all of it."),
 ]
+Format = Annotated[
+    str,
+    typer.Option("--format", metavar="png|jpeg|webp", help="Of the result; png loses nothing."),
+]
+Quality = Annotated[
+    int | None,
+    typer.Option("--quality", min=1, max=100, help="Of jpeg and webp. Default: 90."),
+]
 Batch = Annotated[
     str | None,
     typer.Option("--batch", metavar="NAME", help="Put the jobs into the batch of that name."),
@@ -90,6 +98,14 @@ Priority = Annotated[
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Do it again, even if the same was done before.")
+]
+Webhook = Annotated[
+    str | None,
+    typer.Option("--webhook", metavar="URL", help="Call it when the batch has ended."),
+]
+JobWebhook = Annotated[
+    str | None,
+    typer.Option("--job-webhook", metavar="URL", help="Call it when a job has ended, for each."),
 ]
 Wait = Annotated[
     bool, typer.Option("--wait", help="Follow the batch to its end; 0 only if all succeeded.")

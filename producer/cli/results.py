@@ -20,13 +20,15 @@ def results(
         str, typer.Argument(metavar="BATCH|JOB", help="A batch's name or id, or a job's id.")
     ],
     to: Annotated[
-        Path, typer.Option("--to", metavar="FOLDER", help="Where to; made if it is missing.")
+        Path,
+        typer.Option("--to", "--out", metavar="FOLDER", help="Where to; made if it is missing."),
     ],
     home: Home = None,
 ) -> None:
     """Download the images of jobs that succeeded, and results.jsonl, which tells what is what.
 
-    Images that are there already are kept. Ends with 0 only if every job has succeeded.
+    Each image has its recipe in its metadata, and in a .json file beside it. Images that are there
+    already are kept. Ends with 0 only if every job has succeeded.
     """
     from jobs.states import State
     from producer.cli.services import open_client

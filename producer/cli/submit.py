@@ -14,6 +14,7 @@ from producer.cli.output import out, say, state_cell, table
 
 if TYPE_CHECKING:
     from jobs.records import Submission
+    from jobs.specs import OutputOptions
     from producer.admission import Admission, Row
 
 SHOWN = 20
@@ -41,6 +42,8 @@ class _Order:
     priority: int
     force: bool
     wait: bool
+    webhook: str | None
+    job_webhook: str | None
 
 
 @app.command(
@@ -92,11 +95,15 @@ def edit(
     guidance_interval: options.Interval = (0.0, 1.0),
     size: options.Size = None,
     fit: options.Fit = "crop",
+    format_: options.Format = "png",
+    quality: options.Quality = None,
     model: options.Model = None,
     batch: options.Batch = None,
     priority: options.Priority = 0,
     force: options.Force = False,
     wait: options.Wait = False,
+    webhook: options.Webhook = None,
+    job_webhook: options.JobWebhook = None,
     home: options.Home = None,
 ) -> None:
     """Edit every image under every --to prompt; one inversion serves all edits of an image."""
@@ -111,8 +118,9 @@ def edit(
         "edit_guidance_scale": edit_guidance,
         "attention_control": attention_control,
         "mask": mask,
+        "output": _output(format_, quality),
     }
-    order = _Order(home, model, batch, priority, force, wait)
+    order = _Order(home, model, batch, priority, force, wait, webhook, job_webhook)
     _submit(edit_rows(images, to, fields), order)
 
 
@@ -137,6 +145,8 @@ def invert(
     priority: options.Priority = 0,
     force: options.Force = False,
     wait: options.Wait = False,
+    webhook: options.Webhook = None,
+    job_webhook: options.JobWebhook = None,
     home: options.Home = None,
 ) -> None:
     """Find and store each image's noise, so that later edits need not."""
@@ -144,7 +154,10 @@ def invert(
         sampler, steps, strength, guidance, mix, gamma, guidance_rescale, guidance_interval
     )
     fields = {"kind": "inversion", **_fields(base, how, size, fit)}
-    _submit(_rows(images, fields), _Order(home, model, batch, priority, force, wait))
+    _submit(
+        _rows(images, fields),
+        _Order(home, model, batch, priority, force, wait, webhook, job_webhook),
+    )
 
 
 @app.command(
@@ -163,19 +176,30 @@ def reconstruct(
     guidance_interval: options.Interval = (0.0, 1.0),
     size: options.Size = None,
     fit: options.Fit = "crop",
+    format_: options.Format = "png",
+    quality: options.Quality = None,
     model: options.Model = None,
     batch: options.Batch = None,
     priority: options.Priority = 0,
     force: options.Force = False,
     wait: options.Wait = False,
+    webhook: options.Webhook = None,
+    job_webhook: options.JobWebhook = None,
     home: options.Home = None,
 ) -> None:
     """Invert each image and generate it back, and measure how exactly it returned."""
     how = _sampler(
         sampler, steps, strength, guidance, mix, gamma, guidance_rescale, guidance_interval
     )
-    fields = {"kind": "reconstruction", **_fields(base, how, size, fit)}
-    _submit(_rows(images, fields), _Order(home, model, batch, priority, force, wait))
+    fields = {
+        "kind": "reconstruction",
+        **_fields(base, how, size, fit),
+        "output": _output(format_, quality),
+    }
+    _submit(
+        _rows(images, fields),
+        _Order(home, model, batch, priority, force, wait, webhook, job_webhook),
+    )
 
 
 def _sampler(
@@ -217,6 +241,18 @@ def _fields(base: str, sampler: Mapping[str, Any], size: int | None, fit: str) -
         raise invalid_input(error) from None
 
 
+def _output(format_: str, quality: int | None) -> "OutputOptions":
+    """The options of the result's file, checked."""
+    from pydantic import ValidationError
+
+    from jobs.specs import OutputOptions, invalid_input
+
+    try:
+        return OutputOptions.model_validate({"format": format_, "quality": quality})
+    except ValidationError as error:
+        raise invalid_input(error) from None
+
+
 def _rows(images: Sequence[str], fields: Mapping[str, Any]) -> list["Row"]:
     from producer.admission import Row
 
@@ -236,7 +272,12 @@ def _submit(rows: Sequence["Row"], order: _Order) -> None:
         if admission.accepted:
             batch = client.store.open_batch(order.batch)
             submissions = client.submit(
-                admission.specs, batch_id=batch.id, priority=order.priority, force=order.force
+                admission.specs,
+                batch_id=batch.id,
+                priority=order.priority,
+                force=order.force,
+                webhook=order.job_webhook,
+                batch_webhook=order.webhook,
             )
             _report(rows, admission, submissions, batch.name or str(batch.id))
             if order.wait:

@@ -203,6 +203,16 @@ def test_results_come_down_into_a_folder(batch: Stack, rows: list[dict], tmp_pat
     assert len(set(found)) == 1
 
 
+def test_a_result_can_be_made_again_from_its_own_file(batch: Stack, tmp_path: Path):
+    batch.run("results", "pictures", "--out", str(tmp_path))
+    results = sorted(tmp_path.glob("*.png"))
+    assert all(path.with_suffix(".json").is_file() for path in results)
+
+    assert "the same bytes" in batch.run("reproduce", str(results[-1]))
+    foreign = batch.run("reproduce", str(PHOTOGRAPHS / "coffee.png"), expect=2)
+    assert "holds no recipe of ours" in foreign
+
+
 def test_a_job_can_be_looked_at(batch: Stack, rows: list[dict]):
     import uuid
 

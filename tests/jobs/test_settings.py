@@ -122,6 +122,7 @@ def test_a_damaged_stack_file_is_named(tmp_path: Path, text: str) -> None:
         ("EDICT_MAX_ATTEMPTS", "none"),
         ("EDICT_MAX_SOURCE_BYTES", "-1"),
         ("EDICT_MODELS", ","),
+        ("EDICT_WEBHOOK_ALLOW", "10.0.0.0/8,intranet"),
     ],
 )
 def test_a_value_out_of_its_domain_is_named(

@@ -13,8 +13,10 @@ HEAVY = ["torch", "diffusers", "boto3", "botocore", "celery", "kombu", "sqlalche
 ROOT = Path(__file__).parents[2]
 COMMANDS = [
     *(["submit", kind] for kind in ("edit", "invert", "reconstruct")),
+    *(["webhooks", what] for what in ("list", "resend", "secret")),
     *(["eval", kind] for kind in ("reconstruction", "edits")),
     *([name] for name in ("demo", "up", "submit", "status", "watch", "results", "eval")),
+    *([name] for name in ("reproduce", "webhooks")),
     *([name] for name in ("worker", "control", "migrate", "doctor")),
     *([name] for name in ("job", "failures", "retry", "cancel", "pause", "resume", "workers")),
 ]

@@ -81,7 +81,7 @@ def test_a_masked_edit_stores_the_image_and_what_could_change(bench: Bench):
 
     for job in (users, found):
         assert job.state == State.SUCCEEDED
-        assert set(job.result.outputs) == {"latents", "image", "mask"}
+        assert set(job.result.outputs) == {"latents", "image", "sidecar", "mask"}
     key = users.result.outputs["mask"].key
     inside = np.asarray(Image.open(io.BytesIO(bench.objects.get(key))))
     # The centre square of 64x48 begins at column 8: of its 48 columns, a third is white.
