@@ -1,9 +1,9 @@
 """Schedules as callers see them: what fires when, on which images, and what became of it.
 
-            claim              all rows read         the batch's jobs have ended
- waiting ─────────► firing ─────────────────► running ─────────────────────────► done
-    │                │  └── nothing to do ────────────────────────────────────────▲
-    └──► skipped     └──► failed
+           claim              all rows read         the batch's jobs have ended
+waiting ─────────► firing ─────────────────► running ─────────────────────────► done
+   │                │  └── nothing to do ────────────────────────────────────────▲
+   └──► skipped     └──► failed
 """
 
 from dataclasses import dataclass

@@ -10,11 +10,11 @@ early; it cannot make two workers end one job, because the token decides that.
 """
 
 from jobs.store.firing import FiringWork
+from jobs.store.foreseeing import Foreseeing
 from jobs.store.leasing import WORKER_LOST, Leasing
 from jobs.store.queueing import Queueing
 from jobs.store.reading import Reading
 from jobs.store.registering import Registering
-from jobs.store.retaining import Retaining
 from jobs.store.scheduling import Scheduling
 from jobs.store.submitting import SUBMIT_CHUNK, Submitting
 
@@ -22,6 +22,6 @@ __all__ = ["SUBMIT_CHUNK", "WORKER_LOST", "JobStore"]
 
 
 class JobStore(
-    Submitting, Queueing, Leasing, Reading, Registering, Scheduling, FiringWork, Retaining
+    Submitting, Queueing, Leasing, Reading, Registering, Scheduling, FiringWork, Foreseeing
 ):
     """All that is written to and read from the tables. Safe to share between threads."""

@@ -12,7 +12,10 @@ from producer.cli import (
     doctor,
     evaluate,
     migrate,
+    prune,
     results,
+    retention,
+    schedule,
     status,
     submit,
     up,
@@ -29,6 +32,7 @@ USAGE = 2
 ORDER = (
     "demo", "up",
     "submit", "status", "watch", "results", "eval",
+    "schedule", "retention", "prune",
     "worker", "control", "migrate", "doctor",
 )  # fmt: skip
 
@@ -76,6 +80,9 @@ app.command("status", rich_help_panel=_WORK, epilog=status.EXAMPLES)(status.stat
 app.command("watch", rich_help_panel=_WORK, epilog=watch.EXAMPLES)(watch.watch)
 app.command("results", rich_help_panel=_WORK, epilog=results.EXAMPLES)(results.results)
 app.add_typer(evaluate.app, name="eval", rich_help_panel=_WORK)
+app.add_typer(schedule.app, name="schedule", rich_help_panel=_WORK)
+app.add_typer(retention.app, name="retention", rich_help_panel=_RUN)
+app.command("prune", rich_help_panel=_RUN, epilog=prune.EXAMPLES)(prune.prune)
 app.command("worker", rich_help_panel=_RUN, epilog=worker.EXAMPLES)(worker.worker)
 app.command("control", rich_help_panel=_RUN, epilog=control.EXAMPLES)(control.control)
 app.command("migrate", rich_help_panel=_RUN, epilog=migrate.EXAMPLES)(migrate.migrate)

@@ -15,6 +15,10 @@ COMMANDS = [
     *(["submit", kind] for kind in ("edit", "invert", "reconstruct")),
     *(["eval", kind] for kind in ("reconstruction", "edits")),
     *([name] for name in ("demo", "up", "submit", "status", "watch", "results", "eval")),
+    *(["schedule", name] for name in ("create", "list", "show", "pause", "resume", "run-now")),
+    *(["schedule", name] for name in ("history", "delete")),
+    *(["retention", name] for name in ("set", "list", "clear")),
+    *([name] for name in ("schedule", "retention", "prune")),
     *([name] for name in ("worker", "control", "migrate", "doctor")),
 ]
 
