@@ -39,7 +39,11 @@ def service_database(sqlite_url: str) -> str:
 
 @pytest.fixture
 def services(
-    monkeypatch: pytest.MonkeyPatch, service_database: str, redis_url: str, s3: S3Server, bucket: str
+    monkeypatch: pytest.MonkeyPatch,
+    service_database: str,
+    redis_url: str,
+    s3: S3Server,
+    bucket: str,
 ) -> Iterator[Settings]:
     """Real services, named in the environment as a deployment does it."""
     variables = {

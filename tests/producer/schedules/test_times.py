@@ -59,7 +59,9 @@ def test_every_hour_is_every_hour_that_passes() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     start=st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31), timezones=st.just(UTC)),
-    cron=st.sampled_from(["30 2 * * *", "*/20 1-3 * * *", "0 0 29 2 *", "5 3 * * 0", "0 */2 * * *"]),
+    cron=st.sampled_from(
+        ["30 2 * * *", "*/20 1-3 * * *", "0 0 29 2 *", "5 3 * * 0", "0 */2 * * *"]
+    ),
     zone=st.sampled_from([BERLIN, "America/New_York", "Australia/Lord_Howe", "UTC"]),
 )
 def test_times_ascend_and_the_next_of_each_is_the_one_after(
