@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
+from jobs.ids import new_id
+from jobs.records import Job, Worker
 from jobs.schedules import Firing, Schedule, Template
+from jobs.specs import EditSpec
 from producer.client import Client
 from producer.schedules.due import make_firings
 from producer.schedules.fire import Firer
 from producer.schedules.making import new_schedule
-from tests.producer.conftest import png
+from tests.producer.conftest import Finish, png
 
 Fire = Callable[[Schedule], Firing]
 
@@ -69,3 +72,29 @@ def fire(client: Client) -> Fire:
         return client.store.firings(schedule)[0]
 
     return fire_all
+
+
+def jobs_of(client: Client, firing: Firing) -> list[Job]:
+    return [] if firing.batch_id is None else client.store.jobs_of(firing.batch_id)
+
+
+def prompts(client: Client, firing: Firing) -> list[str]:
+    specs = [job.spec for job in jobs_of(client, firing)]
+    return sorted(spec.edit_prompt for spec in specs if isinstance(spec, EditSpec))
+
+
+def end_jobs(client: Client, finish: Finish, firing: Firing) -> None:
+    finish(str(firing.batch_id), png(colour="navy"))
+    client.store.settle_firings()
+
+
+def again(client: Client, fire: Fire, schedule: Schedule) -> Firing:
+    client.store.fire_now(schedule)
+    return fire(schedule)
+
+
+def serve(client: Client, revision: str) -> None:
+    """A worker for the model at this revision says that it is there."""
+    now = datetime.now(UTC)
+    worker = Worker(str(new_id()), "host", 1, "cpu", "demo", revision, now, now)
+    client.store.register_worker(worker)

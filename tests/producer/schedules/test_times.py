@@ -1,7 +1,7 @@
 """Cron expressions in time zones, on the days when clocks change above all."""
 
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +15,7 @@ from producer.schedules.times import check_times, in_words, next_time, times_aft
 BERLIN = "Europe/Berlin"
 SPRING = datetime(2026, 3, 28, 12, tzinfo=UTC)
 """The noon before 02:00 becomes 03:00 in Berlin."""
+FIRST = datetime(2026, 1, 1, tzinfo=UTC)
 AUTUMN = datetime(2026, 10, 24, 12, tzinfo=UTC)
 """The noon before 03:00 becomes 02:00."""
 
@@ -51,14 +52,12 @@ def test_it_fires_once_wherever_in_the_double_hour_the_clock_is_looked_at(begin:
 def test_every_hour_is_every_hour_that_passes() -> None:
     for start in (SPRING, AUTUMN):
         found = list(islice(times_after("0 * * * *", BERLIN, start), 24))
-        assert {after - before for before, after in zip(found, found[1:], strict=False)} == {
-            timedelta(hours=1)
-        }
+        assert {after - before for before, after in pairwise(found)} == {timedelta(hours=1)}
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    start=st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31), timezones=st.just(UTC)),
+    start=st.integers(0, 730 * 24 * 60).map(lambda m: FIRST + timedelta(minutes=m)),
     cron=st.sampled_from(
         ["30 2 * * *", "*/20 1-3 * * *", "0 0 29 2 *", "5 3 * * 0", "0 */2 * * *"]
     ),
