@@ -1,5 +1,6 @@
 """Two control processes at once, and one that is killed: nothing is done twice, nothing is lost."""
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -36,7 +37,6 @@ def controls(client: Client, tmp_path: Path) -> Iterator[list[Child]]:
         **environment_of(client.settings),
         "PYTHONPATH": str(ROOT),
         "EDICT_LEASE_SECONDS": "2",
-        "EDICT_REDELIVER_SECONDS": "3",
     }
     with ExitStack() as stack:
         yield [
@@ -62,12 +62,12 @@ def test_each_job_is_announced_once_and_once_more_when_redis_lost_it(
 ) -> None:
     client.store.submit(specs(40))
     with Redis.from_url(redis_url) as redis:
-        eventually(lambda: client.store.counts()["queued"] == 40)
-        assert redis.llen(QUEUE) == 40
-        redis.flushall()
-        eventually(lambda: redis.llen(QUEUE))
-        eventually(lambda: client.store.counts()["queued"] == 40)
-        assert redis.llen(QUEUE) == 40
+        for _ in range(2):
+            eventually(lambda: redis.llen(QUEUE) >= 40)
+            # Time for the other to announce them as well, if it wanted to.
+            time.sleep(2.5)
+            assert redis.llen(QUEUE) == 40
+            redis.flushall()
     assert all(control.is_running for control in controls)
 
 
