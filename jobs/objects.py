@@ -6,6 +6,8 @@ try again (`ServiceUnavailable`) from what never will work (`ObjectNotFound`, `A
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -36,6 +38,16 @@ _EXISTS = {"412", "PreconditionFailed"}
 _OURS = {"BucketAlreadyOwnedByYou"}
 _HOME_REGION = "us-east-1"
 _NO_CONDITIONS = {"501", "NotImplemented"}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An object as a listing shows it."""
+
+    uri: str
+    etag: str
+    size: int
+    """Bytes."""
 
 
 class ObjectStore:
@@ -164,6 +176,52 @@ class ObjectStore:
         """
         with self._errors(self.uri(key)):
             self._client.delete_object(Bucket=self.bucket, Key=key)
+
+    def listing(self, prefix: str) -> Iterator[Listed]:
+        """All objects whose address begins with `prefix` (`s3://bucket/…`), by key, page by page.
+
+        Raises:
+            InvalidInput: see `locate`.
+            AccessDenied, ServiceUnavailable, ObjectNotFound: what the object store answered.
+        """
+        # A whole bucket is a prefix too.
+        bucket, _ = self.locate(f"{prefix}/_" if prefix.count("/") < 3 else f"{prefix}_")
+        start = prefix.removeprefix(f"s3://{bucket}").removeprefix("/")
+        with self._errors(prefix):
+            for page in self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, Prefix=start
+            ):
+                for each in page.get("Contents", []):
+                    uri = f"s3://{bucket}/{each['Key']}"
+                    yield Listed(uri, each.get("ETag", "").strip('"'), each["Size"])
+
+    def touch(self, key: str, media_type: str) -> None:
+        """Make an object of ours as if it had just been written.
+
+        Raises:
+            ObjectNotFound, AccessDenied, ServiceUnavailable: what the object store answered.
+        """
+        with self._errors(self.uri(key)):
+            self._client.copy_object(
+                Bucket=self.bucket,
+                Key=key,
+                CopySource={"Bucket": self.bucket, "Key": key},
+                ContentType=media_type,
+                # An object may only be copied onto itself where something changes.
+                MetadataDirective="REPLACE",
+            )
+
+    def modified_at(self, key: str) -> datetime | None:
+        """When an object of ours was last written; None where there is none.
+
+        Raises:
+            AccessDenied, ServiceUnavailable: what the store answered.
+        """
+        try:
+            with self._errors(self.uri(key)):
+                return self._client.head_object(Bucket=self.bucket, Key=key)["LastModified"]
+        except ObjectNotFound:
+            return None
 
     def size(self, key: str) -> int | None:
         """Bytes of an object of ours; None where there is none.

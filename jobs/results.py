@@ -40,3 +40,5 @@ class Result(BaseModel):
     """Whether the noise was found in the bucket or shared with another job of the shard."""
     seconds: dict[str, float] = {}
     """Wall time by phase."""
+    pruned: tuple[str, ...] = ()
+    """Roles of outputs that were deleted since, by a retention policy."""

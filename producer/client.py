@@ -7,6 +7,7 @@ with Client.from_settings(load_settings()) as client:
     for jobs in client.follow([job.job_id]): ...
 """
 
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -18,13 +19,14 @@ import structlog
 from celery import Celery
 
 from jobs.addresses import parse_networks
-from jobs.celery_app import make_app
+from jobs.celery_app import check_broker, make_app
 from jobs.database import check_database, open_database
 from jobs.dispatch import dispatch
 from jobs.errors import InvalidInput, ServiceUnavailable
 from jobs.filters import JobFilter
 from jobs.objects import ObjectStore
 from jobs.records import Batch, Job, Submission
+from jobs.services import check_tables, wait_for_services
 from jobs.settings import Settings, parse_model
 from jobs.specs import ModelRef, Spec
 from jobs.states import ENDED, State
@@ -69,6 +71,18 @@ class Client:
         self.app.close()
         self.objects.close()
         self._engine.dispose()
+
+    def wait_for_services(self, stop: threading.Event) -> bool:
+        """Wait until the database and Redis answer; False if `stop` was set before.
+
+        Raises:
+            ConfigurationError: the URL of one of them is not one.
+        """
+        checks = {
+            "database": lambda: check_tables(self._engine),
+            "redis": lambda: check_broker(self.app),
+        }
+        return wait_for_services(checks, stop)
 
     def model(self, name: str | None = None) -> ModelRef:
         """The model of that name (None: the default), if the deployment's catalogue has it.

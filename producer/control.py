@@ -1,45 +1,118 @@
-"""The control process: announces what is due, and brings back what was lost. Safe to run twice."""
+"""The control process: announces what is due, brings back what was lost, fires schedules, prunes.
 
+Safe to run twice, and to kill at any time. Nothing it knows is its own: every step is a statement
+that names the state it leaves, or is done under a lease in SQL, so that of two processes that see
+the same thing to do one does it, and an emptied Redis takes nothing away. (A scheduler that keeps
+its times in Redis could not promise that, and a leader would only add the time until a dead one is
+missed.)
+
+Each chore has a thread: a bucket that takes an hour to list must not keep jobs from their workers.
+"""
+
+import os
+import socket
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobs.celery_app import check_broker, make_app
-from jobs.database import open_database
 from jobs.dispatch import dispatch, reconcile
-from jobs.errors import ServiceUnavailable
-from jobs.services import check_tables, wait_for_services
+from jobs.errors import JobsError
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store.base import utc_now
+from producer.client import Client
+from producer.retention import Pruner
+from producer.schedules.due import make_firings
+from producer.schedules.fire import Firer
 from producer.webhooks.sender import start_sender
 
 _log = structlog.get_logger()
 
 INTERVAL_SECONDS = 1.0
+SETTLE_SECONDS = 10.0
+PRUNE_SECONDS = 3_600.0
+"""Between two runs, whichever process makes them."""
+
+
+@dataclass(frozen=True)
+class Chore:
+    """Something to be done again and again."""
+
+    name: str
+    run: Callable[[], object]
+    every: float = INTERVAL_SECONDS
+    """Seconds from the end of one run to the next."""
 
 
 def run_control(settings: Settings, stop: threading.Event) -> None:
-    """Reconcile and dispatch every second until `stop` is set; outages are waited out.
+    """Do every chore in a thread of its own until `stop` is set; outages are waited out.
 
     Raises:
         ConfigurationError: the URL of the database or of Redis is not one.
     """
-    engine = open_database(settings.database_url.get_secret_value())
-    store = JobStore(engine, max_attempts=settings.max_attempts)
-    app = make_app(settings)
-    checks = {"database": lambda: check_tables(engine), "redis": lambda: check_broker(app)}
-    if wait_for_services(checks, stop):
+    client = Client(settings)
+    if client.wait_for_services(stop):
         _log.info("control.started")
-    webhooks = start_sender(store, settings, stop)
+        webhooks = start_sender(client.store, settings, stop)
+        with _threads(chores(client, stop), stop):
+            stop.wait()
+        webhooks.join()
+    client.close()
+    _log.info("control.stopped")
+
+
+def chores(client: Client, stop: threading.Event) -> list[Chore]:
+    """All that a control process does."""
+    store, app, settings = client.store, client.app, client.settings
+    holder = f"{socket.gethostname()}:{os.getpid()}"
+    firer = Firer(client, holder, stop, lease=settings.lease_seconds)
+    pruner = Pruner(store, client.objects, stop)
+
+    def announce() -> None:
+        reconcile(store, app, redeliver_after=settings.redeliver_seconds)
+        dispatch(store, app, window=settings.announce_window)
+
+    def fire() -> None:
+        make_firings(store, utc_now())
+        store.skip_overlapping()
+        while not stop.is_set() and firer.fire_one():
+            pass
+
+    def prune() -> None:
+        if store.take_turn("prune", every=PRUNE_SECONDS):
+            pruner.run()
+
+    return [
+        Chore("jobs", announce),
+        Chore("schedules", fire),
+        Chore("firings", store.settle_firings, every=SETTLE_SECONDS),
+        Chore("retention", prune, every=SETTLE_SECONDS),
+    ]
+
+
+@contextmanager
+def _threads(work: list[Chore], stop: threading.Event) -> Iterator[None]:
+    threads = [threading.Thread(target=_repeat, args=(each, stop), name=each.name) for each in work]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def _repeat(chore: Chore, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
-            reconcile(store, app, redeliver_after=settings.redeliver_seconds)
-            dispatch(store, app, window=settings.announce_window)
-        except (ServiceUnavailable, SQLAlchemyError) as error:
-            _log.warning("control.waiting", reason=str(error).splitlines()[0])
-        stop.wait(INTERVAL_SECONDS)
-    webhooks.join()
-    app.close()
-    engine.dispose()
-    _log.info("control.stopped")
+            chore.run()
+        except (JobsError, SQLAlchemyError) as error:
+            _log.warning("control.waiting", chore=chore.name, reason=str(error).splitlines()[0])
+        except Exception:
+            # A bug in one chore must not keep the others, or its own next run, from their work.
+            _log.exception("control.failed", chore=chore.name)
+        stop.wait(chore.every)

@@ -45,7 +45,9 @@ class SourceDoor:
         """
         suffix = self.check(data, name)
         key = source_key(data, suffix)
-        self._objects.put(key, data, MEDIA_TYPES[suffix])
+        if not self._objects.put(key, data, MEDIA_TYPES[suffix]):
+            # It may be about to be deleted, as no row speaks of it (see `producer.retention`).
+            self._objects.touch(key, MEDIA_TYPES[suffix])
         return Source(uri=self._objects.uri(key), sha256=sha256(data))
 
     def check(self, data: bytes, name: str) -> str:

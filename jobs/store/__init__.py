@@ -9,12 +9,15 @@ Times come from the caller's clock. A clock that is wrong by seconds delays a ta
 early; it cannot make two workers end one job, because the token decides that.
 """
 
+from jobs.store.firing import FiringWork
+from jobs.store.foreseeing import Foreseeing
 from jobs.store.inverting import Inverting
 from jobs.store.leasing import WORKER_LOST
 from jobs.store.losing import Losing
 from jobs.store.queueing import Queueing
 from jobs.store.reading import Reading
 from jobs.store.registering import Registering
+from jobs.store.scheduling import Scheduling
 from jobs.store.steering import Steering
 from jobs.store.submitting import SUBMIT_CHUNK
 from jobs.store.telling import Telling
@@ -22,5 +25,16 @@ from jobs.store.telling import Telling
 __all__ = ["SUBMIT_CHUNK", "WORKER_LOST", "JobStore"]
 
 
-class JobStore(Steering, Queueing, Losing, Inverting, Reading, Registering, Telling):
+class JobStore(
+    Steering,
+    Queueing,
+    Losing,
+    Inverting,
+    Reading,
+    Registering,
+    Telling,
+    Scheduling,
+    FiringWork,
+    Foreseeing,
+):
     """All that is written to and read from the tables. Safe to share between threads."""

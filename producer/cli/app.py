@@ -14,8 +14,11 @@ from producer.cli import (
     failures,
     job,
     migrate,
+    prune,
     reproduce,
     results,
+    retention,
+    schedule,
     status,
     steer,
     submit,
@@ -34,8 +37,9 @@ USAGE = 2
 
 ORDER = (
     "demo", "up",
-    "submit", "status", "watch", "results", "reproduce", "eval",
+    "submit", "status", "watch", "results", "reproduce", "schedule", "eval",
     "job", "failures", "retry", "cancel", "pause", "resume", "workers", "webhooks",
+    "retention", "prune",
     "worker", "control", "migrate", "doctor",
 )  # fmt: skip
 
@@ -92,6 +96,9 @@ app.command("cancel", rich_help_panel=_STEER, epilog=steer.CANCEL_EXAMPLES)(stee
 app.command("pause", rich_help_panel=_STEER, epilog=steer.PAUSE_EXAMPLES)(steer.pause)
 app.command("resume", rich_help_panel=_STEER, epilog=steer.RESUME_EXAMPLES)(steer.resume)
 app.command("workers", rich_help_panel=_STEER, epilog=workers.EXAMPLES)(workers.workers)
+app.add_typer(schedule.app, name="schedule", rich_help_panel=_WORK)
+app.add_typer(retention.app, name="retention", rich_help_panel=_RUN)
+app.command("prune", rich_help_panel=_RUN, epilog=prune.EXAMPLES)(prune.prune)
 app.command("worker", rich_help_panel=_RUN, epilog=worker.EXAMPLES)(worker.worker)
 app.command("control", rich_help_panel=_RUN, epilog=control.EXAMPLES)(control.control)
 app.command("migrate", rich_help_panel=_RUN, epilog=migrate.EXAMPLES)(migrate.migrate)

@@ -39,6 +39,7 @@ def results(
         found = find(client, what)
         jobs = found if isinstance(found, list) else [found]
         done = download(jobs, client.objects, to)
+        client.store.mark_exported([each.job.id for each in done if each.file is not None])
     fetched = sum(each.fetched for each in done)
     kept = sum(each.file is not None for each in done) - fetched
     missing = sum(each.job.state != State.SUCCEEDED for each in done)

@@ -32,12 +32,22 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 @pytest.fixture
+def service_database(sqlite_url: str) -> str:
+    """The database of `services`; a module that tests every kind overrides this."""
+    return sqlite_url
+
+
+@pytest.fixture
 def services(
-    monkeypatch: pytest.MonkeyPatch, sqlite_url: str, redis_url: str, s3: S3Server, bucket: str
+    monkeypatch: pytest.MonkeyPatch,
+    service_database: str,
+    redis_url: str,
+    s3: S3Server,
+    bucket: str,
 ) -> Iterator[Settings]:
     """Real services, named in the environment as a deployment does it."""
     variables = {
-        "EDICT_DATABASE_URL": sqlite_url,
+        "EDICT_DATABASE_URL": service_database,
         "EDICT_REDIS_URL": redis_url,
         "EDICT_S3_ENDPOINT_URL": s3.endpoint_url,
         "EDICT_S3_ACCESS_KEY_ID": s3.access_key_id,

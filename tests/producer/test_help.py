@@ -17,6 +17,10 @@ COMMANDS = [
     *(["eval", kind] for kind in ("reconstruction", "edits")),
     *([name] for name in ("demo", "up", "submit", "status", "watch", "results", "eval")),
     *([name] for name in ("reproduce", "webhooks")),
+    *(["schedule", name] for name in ("create", "list", "show", "pause", "resume", "run-now")),
+    *(["schedule", name] for name in ("history", "delete")),
+    *(["retention", name] for name in ("set", "list", "clear")),
+    *([name] for name in ("schedule", "retention", "prune")),
     *([name] for name in ("worker", "control", "migrate", "doctor")),
     *([name] for name in ("job", "failures", "retry", "cancel", "pause", "resume", "workers")),
 ]

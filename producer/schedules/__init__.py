@@ -1,0 +1,1 @@
+"""Work that comes back: what fires when, on which images, exactly once."""
