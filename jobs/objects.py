@@ -6,6 +6,7 @@ try again (`ServiceUnavailable`) from what never will work (`ObjectNotFound`, `A
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -36,6 +37,17 @@ _EXISTS = {"412", "PreconditionFailed"}
 _OURS = {"BucketAlreadyOwnedByYou"}
 _HOME_REGION = "us-east-1"
 _NO_CONDITIONS = {"501", "NotImplemented"}
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """An object as its store describes it."""
+
+    uri: str
+    size: int
+    """Bytes."""
+    etag: str
+    """Changes with the content."""
 
 
 class ObjectStore:
@@ -123,6 +135,52 @@ class ObjectStore:
                         "make it smaller or raise EDICT_MAX_SOURCE_BYTES",
                     )
                 return bytes(body.read())
+
+    def look(self, uri: str) -> "ObjectInfo":
+        """Ask what an object is, without reading it.
+
+        Raises:
+            InvalidInput: see `locate`.
+            ObjectNotFound, AccessDenied, ServiceUnavailable: what the store answered.
+        """
+        bucket, key = self.locate(uri)
+        with self._errors(uri):
+            answer = self._client.head_object(Bucket=bucket, Key=key)
+            return ObjectInfo(uri, int(answer["ContentLength"]), answer["ETag"].strip('"'))
+
+    def read_part(self, info: "ObjectInfo", start: int, size: int) -> bytes:
+        """Read `size` bytes from `start` on, of an object that is still what `look` said.
+
+        Raises:
+            ServiceUnavailable: it was written anew since, or the store does not answer.
+            ObjectNotFound, AccessDenied: what the store answered.
+        """
+        bucket, key = self.locate(info.uri)
+        end = min(start + size, info.size) - 1
+        if end < start:
+            return b""
+        with self._errors(info.uri):
+            answer = self._client.get_object(
+                Bucket=bucket, Key=key, Range=f"bytes={start}-{end}", IfMatch=info.etag
+            )
+            with answer["Body"] as body:
+                return bytes(body.read())
+
+    def under(self, prefix: str) -> Iterator["ObjectInfo"]:
+        """Every object under an `s3://bucket/prefix`, in the order of their keys.
+
+        Raises:
+            InvalidInput: see `locate`.
+            ObjectNotFound, AccessDenied, ServiceUnavailable: what the store answered.
+        """
+        bucket, key = self.locate(prefix)
+        with self._errors(prefix):
+            for page in self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, Prefix=key
+            ):
+                for each in page.get("Contents", []):
+                    uri = f"s3://{bucket}/{each['Key']}"
+                    yield ObjectInfo(uri, int(each["Size"]), each["ETag"].strip('"'))
 
     def get(self, key: str) -> bytes:
         """Read a whole object of ours.

@@ -46,7 +46,9 @@ _incoming = Table(
     Column("priority", Integer),
 )
 _COLUMNS = [column.name for column in _incoming.columns]
-_LAYOUT = "id {}, kind text, spec {}, identity text, inversion_digest text, model text, priority int"
+_LAYOUT = (
+    "id {}, kind text, spec {}, identity text, inversion_digest text, model text, priority int"
+)
 _POSTGRESQL = (
     f"CREATE TEMPORARY TABLE bulk_incoming ({_LAYOUT.format('uuid', 'json')}) ON COMMIT DROP"
 )
@@ -82,11 +84,11 @@ class Bulk(Submitting):
         specs: Iterable[Spec],
         *,
         batch_id: UUID,
-        digest: str,
+        digest: str | None,
         priority: int = 0,
         force: bool = False,
     ) -> Loaded:
-        """Commit the jobs of a chunk and the chunk's marker, in one transaction.
+        """Commit the jobs of a chunk and its marker (None: it is to be looked at again).
 
         A spec that was submitted before is the same job, as in `submit`; `force` makes new jobs.
         """
@@ -98,11 +100,11 @@ class Bulk(Submitting):
             if created < len(rows):
                 self._renew_incoming(connection)
             added = self._join_batch(connection, batch_id, all_new=created == len(rows))
-            connection.execute(
-                self._insert(bulk_chunks)
-                .values(batch_id=batch_id, digest=digest, added=added)
-                .on_conflict_do_nothing()
-            )
+            if digest is not None:
+                marker = {"batch_id": batch_id, "digest": digest, "added": added}
+                connection.execute(
+                    self._insert(bulk_chunks).values(marker).on_conflict_do_nothing()
+                )
             if connection.dialect.name == "sqlite":
                 connection.execute(delete(_incoming))
         return Loaded(created, len(rows) - created)

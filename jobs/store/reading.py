@@ -60,6 +60,17 @@ class Reading(StorePart):
         with self._reader.connect() as connection:
             return [_job(row) for row in connection.execute(statement)]
 
+    def latest(self, model: str, state: State, limit: int) -> list[Job]:
+        """A model's jobs in this state, those that were announced last first."""
+        statement = (
+            select(*_JOB)
+            .where(jobs.c.state == state, jobs.c.model == model)
+            .order_by(jobs.c.queued_at.desc())
+            .limit(limit)
+        )
+        with self._reader.connect() as connection:
+            return [_job(row) for row in connection.execute(statement)]
+
     def counts(self, batch_id: UUID | None = None) -> dict[State, int]:
         """How many jobs are in each state, in one batch or in all."""
         statement = select(jobs.c.state, func.count()).group_by(jobs.c.state)

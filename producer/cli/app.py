@@ -7,6 +7,7 @@ from typer.core import TyperGroup
 
 from jobs.errors import InvalidInput, JobsError
 from producer.cli import (
+    bulk,
     control,
     demo,
     doctor,
@@ -28,7 +29,7 @@ USAGE = 2
 
 ORDER = (
     "demo", "up",
-    "submit", "status", "watch", "results", "eval",
+    "submit", "bulk", "status", "watch", "results", "eval",
     "worker", "control", "migrate", "doctor",
 )  # fmt: skip
 
@@ -72,6 +73,7 @@ _TRY, _WORK, _RUN = "Try it", "Work", "Run the services"
 app.command("demo", rich_help_panel=_TRY, epilog=demo.EXAMPLES)(demo.demo)
 app.command("up", rich_help_panel=_TRY, epilog=up.EXAMPLES)(up.up)
 app.add_typer(submit.app, name="submit", rich_help_panel=_WORK)
+app.command("bulk", rich_help_panel=_WORK, epilog=bulk.EXAMPLES)(bulk.bulk)
 app.command("status", rich_help_panel=_WORK, epilog=status.EXAMPLES)(status.status)
 app.command("watch", rich_help_panel=_WORK, epilog=watch.EXAMPLES)(watch.watch)
 app.command("results", rich_help_panel=_WORK, epilog=results.EXAMPLES)(results.results)

@@ -13,7 +13,9 @@ from tests.jobs.factories import RESULT, claim, edit, inversion, source
 
 
 def chunk(count: int, first: int = 0) -> list[EditSpec]:
-    return [edit(image, f"a dog, {prompt}") for image in range(first, first + count) for prompt in "ab"]
+    return [
+        edit(image, f"a dog, {prompt}") for image in range(first, first + count) for prompt in "ab"
+    ]
 
 
 def digests() -> Iterator[str]:
@@ -27,7 +29,11 @@ def load(store: JobStore, specs: list[Any], digest: str = "a" * 64, **options: A
 
 
 def test_a_chunk_makes_the_jobs_that_a_submission_makes(store: JobStore) -> None:
-    specs = [*chunk(3), inversion(7), edit(prompt='tab\t "quoted" \\n backslash \\ 犬', mask="auto")]
+    specs = [
+        *chunk(3),
+        inversion(7),
+        edit(prompt='tab\t "quoted" \\n backslash \\ 犬', mask="auto"),
+    ]
 
     loaded = load(store, specs, priority=5)
 

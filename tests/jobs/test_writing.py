@@ -42,7 +42,9 @@ EDITS = st.builds(
     mask=st.sampled_from([None, "auto", source(9)]),
     **SHARED,
 )
-SPECS = st.one_of(EDITS, st.builds(InversionSpec, **SHARED), st.builds(ReconstructionSpec, **SHARED))
+SPECS = st.one_of(
+    EDITS, st.builds(InversionSpec, **SHARED), st.builds(ReconstructionSpec, **SHARED)
+)
 
 
 @given(st.lists(SPECS, min_size=1, max_size=12))
