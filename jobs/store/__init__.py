@@ -11,13 +11,13 @@ early; it cannot make two workers end one job, because the token decides that.
 
 from jobs.store.bulk import Bulk
 from jobs.store.leasing import WORKER_LOST, Leasing
+from jobs.store.listing import Listing
 from jobs.store.queueing import Queueing
-from jobs.store.reading import Reading
 from jobs.store.registering import Registering
 from jobs.store.submitting import SUBMIT_CHUNK
 
 __all__ = ["SUBMIT_CHUNK", "WORKER_LOST", "JobStore"]
 
 
-class JobStore(Bulk, Queueing, Leasing, Reading, Registering):
+class JobStore(Bulk, Queueing, Leasing, Listing, Registering):
     """All that is written to and read from the tables. Safe to share between threads."""

@@ -26,10 +26,10 @@ class Reading(StorePart):
             NotFound: there is none of that id.
         """
         with self._reader.connect() as connection:
-            row = connection.execute(select(*_JOB).where(jobs.c.id == job_id)).one_or_none()
+            row = connection.execute(select(*JOB_COLUMNS).where(jobs.c.id == job_id)).one_or_none()
         if row is None:
             raise NotFound(f"there is no job {job_id}")
-        return _job(row)
+        return job_of(row)
 
     def batch(self, name_or_id: str) -> Batch:
         """Find a batch by its name or id.
@@ -52,24 +52,24 @@ class Reading(StorePart):
     def jobs_of(self, batch_id: UUID, states: Sequence[State] = tuple(State)) -> list[Job]:
         """The jobs of a batch in these states, oldest first."""
         statement = (
-            select(*_JOB)
+            select(*JOB_COLUMNS)
             .join(batch_jobs, batch_jobs.c.job_id == jobs.c.id)
             .where(batch_jobs.c.batch_id == batch_id, jobs.c.state.in_(states))
             .order_by(jobs.c.id)
         )
         with self._reader.connect() as connection:
-            return [_job(row) for row in connection.execute(statement)]
+            return [job_of(row) for row in connection.execute(statement)]
 
     def latest(self, model: str, state: State, limit: int) -> list[Job]:
         """A model's jobs in this state, those that were announced last first."""
         statement = (
-            select(*_JOB)
+            select(*JOB_COLUMNS)
             .where(jobs.c.state == state, jobs.c.model == model)
             .order_by(jobs.c.queued_at.desc())
             .limit(limit)
         )
         with self._reader.connect() as connection:
-            return [_job(row) for row in connection.execute(statement)]
+            return [job_of(row) for row in connection.execute(statement)]
 
     def counts(self, batch_id: UUID | None = None) -> dict[State, int]:
         """How many jobs are in each state, in one batch or in all."""
@@ -83,7 +83,7 @@ class Reading(StorePart):
         return {state: found.get(state, 0) for state in State}
 
 
-_JOB = [
+JOB_COLUMNS = [
     jobs.c[name]
     for name in (
         "id", "spec", "model", "priority", "state", "created_at", "started_at", "finished_at",
@@ -92,7 +92,8 @@ _JOB = [
 ]  # fmt: skip
 
 
-def _job(row: Row[Any]) -> Job:
+def job_of(row: Row[Any]) -> Job:
+    """The job of a row of `JOB_COLUMNS`."""
     values = row._asdict()
     values["spec"] = parse_spec(values["spec"])
     values["state"] = State(values["state"])

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from jobs.errors import InvalidInput
 from jobs.specs import (
@@ -46,6 +46,9 @@ _TEXTS = (
     "mask",
     "model",
 )
+
+
+_M = TypeVar("_M", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ def _specs(row: RawRow, values: Mapping[str, Any], plan: Plan) -> Iterable[Mappi
     shared = {
         "base_prompt": base,
         "model": plan.model(values.get("model")),
-        "sampler": _sampler(_given(values, SAMPLER) + (("name", values.get("sampler", "edict")),)),
+        "sampler": _sampler((*_given(values, SAMPLER), ("name", values.get("sampler", "edict")))),
         "image": _image(_given(values, IMAGE)),
     }
     kind = values.get("kind", "edit")
@@ -225,7 +228,7 @@ def _image(given: tuple[tuple[str, Any], ...]) -> ImageOptions:
     return _valid(ImageOptions, dict(given))
 
 
-def _valid(kind: Any, values: Mapping[str, Any]) -> Any:
+def _valid(kind: type[_M], values: Mapping[str, Any]) -> _M:
     try:
         return kind.model_validate(values)
     except ValidationError as error:

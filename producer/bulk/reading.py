@@ -154,7 +154,14 @@ def read_csv(
     text = io.TextIOWrapper(
         decompressed(stream), encoding="utf-8-sig", errors="surrogateescape", newline=""
     )
-    lines = csv.reader(text, delimiter=mark, strict=True)
+    try:
+        yield from _csv_rows(csv.reader(text, delimiter=mark, strict=True), mark)
+    finally:
+        # The stream is closed by whoever opened it.
+        text.detach()
+
+
+def _csv_rows(lines: Iterator[list[str]], mark: str) -> Iterator[RawRow]:
     try:
         header = next(lines, None)
     except csv.Error as error:
