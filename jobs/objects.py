@@ -7,10 +7,11 @@ try again (`ServiceUnavailable`) from what never will work (`ObjectNotFound`, `A
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import boto3
+from boto3.exceptions import S3UploadFailedError
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -213,6 +214,23 @@ class ObjectStore:
                     Bucket=self.bucket, Key=key, Body=data, ContentType=media_type
                 )
             return True
+
+    def upload(self, uri: str, file: IO[bytes], media_type: str) -> None:
+        """Write an object of any length from a file, in the place of what may be there.
+
+        Raises:
+            InvalidInput: see `locate`.
+            AccessDenied, ServiceUnavailable: what the store answered.
+        """
+        bucket, key = self.locate(uri)
+        with self._errors(uri):
+            try:
+                self._client.upload_fileobj(
+                    file, bucket, key, ExtraArgs={"ContentType": media_type}
+                )
+            except S3UploadFailedError as error:
+                # boto3 wraps what the store said.
+                raise error.__context__ or error from None
 
     def delete(self, key: str) -> None:
         """Remove an object of ours, if it is there.

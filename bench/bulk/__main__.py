@@ -73,7 +73,9 @@ def bulk(manifest: Path, environment: dict[str, str]) -> tuple[float, float, dic
     """Run `edict bulk`; seconds, peak megabytes, and what it printed."""
     command = [sys.executable, "-m", "producer.cli", "bulk", str(manifest), "--name", "bench"]
     began = time.perf_counter()
-    child = subprocess.Popen([*command, "--json"], env=environment, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [*command, "--json"], env=environment, stdout=subprocess.PIPE, text=True
+    )
     assert child.stdout is not None
     printed = child.stdout.read()
     _, status, usage = os.wait4(child.pid, 0)
@@ -216,7 +218,9 @@ def main() -> None:
         # The figures of the first database on top, as `bench` programs have them.
         first = asdict(figures[0])
         worst = max(first["query_p95_ms"].values())
-        print(json.dumps({**first, "query_p95_ms": worst, "all": [asdict(each) for each in figures]}))
+        print(
+            json.dumps({**first, "query_p95_ms": worst, "all": [asdict(each) for each in figures]})
+        )
     else:
         show(figures)
 

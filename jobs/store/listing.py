@@ -22,15 +22,17 @@ class BatchCounts:
 class Listing(Reading):
     """What lists and exports ask."""
 
-    def page_of(self, batch_id: UUID, after: UUID | None, limit: int) -> list[Job]:
+    def page_of(
+        self, batch_id: UUID, after: UUID | None, limit: int, *, until: UUID | None = None
+    ) -> list[Job]:
         """A batch's next jobs after one of them (None: from the first), in the order of ids."""
         members = select(batch_jobs.c.job_id).where(batch_jobs.c.batch_id == batch_id)
         if after is not None:
             members = members.where(batch_jobs.c.job_id > after)
+        if until is not None:
+            members = members.where(batch_jobs.c.job_id <= until)
         page = members.order_by(batch_jobs.c.job_id).limit(limit).cte("page")
-        statement = (
-            select(*JOB_COLUMNS).join(page, page.c.job_id == jobs.c.id).order_by(jobs.c.id)
-        )
+        statement = select(*JOB_COLUMNS).join(page, page.c.job_id == jobs.c.id).order_by(jobs.c.id)
         with self._reader.connect() as connection:
             return [job_of(row) for row in connection.execute(statement)]
 

@@ -7,11 +7,13 @@ from typer.core import TyperGroup
 
 from jobs.errors import InvalidInput, JobsError
 from producer.cli import (
+    batches,
     bulk,
     control,
     demo,
     doctor,
     evaluate,
+    export,
     migrate,
     results,
     status,
@@ -29,7 +31,7 @@ USAGE = 2
 
 ORDER = (
     "demo", "up",
-    "submit", "bulk", "status", "watch", "results", "eval",
+    "submit", "bulk", "batches", "status", "watch", "results", "export", "eval",
     "worker", "control", "migrate", "doctor",
 )  # fmt: skip
 
@@ -74,9 +76,11 @@ app.command("demo", rich_help_panel=_TRY, epilog=demo.EXAMPLES)(demo.demo)
 app.command("up", rich_help_panel=_TRY, epilog=up.EXAMPLES)(up.up)
 app.add_typer(submit.app, name="submit", rich_help_panel=_WORK)
 app.command("bulk", rich_help_panel=_WORK, epilog=bulk.EXAMPLES)(bulk.bulk)
+app.command("batches", rich_help_panel=_WORK, epilog=batches.EXAMPLES)(batches.batches)
 app.command("status", rich_help_panel=_WORK, epilog=status.EXAMPLES)(status.status)
 app.command("watch", rich_help_panel=_WORK, epilog=watch.EXAMPLES)(watch.watch)
 app.command("results", rich_help_panel=_WORK, epilog=results.EXAMPLES)(results.results)
+app.command("export", rich_help_panel=_WORK, epilog=export.EXAMPLES)(export.export)
 app.add_typer(evaluate.app, name="eval", rich_help_panel=_WORK)
 app.command("worker", rich_help_panel=_RUN, epilog=worker.EXAMPLES)(worker.worker)
 app.command("control", rich_help_panel=_RUN, epilog=control.EXAMPLES)(control.control)

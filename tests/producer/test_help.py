@@ -14,7 +14,21 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = [
     *(["submit", kind] for kind in ("edit", "invert", "reconstruct")),
     *(["eval", kind] for kind in ("reconstruction", "edits")),
-    *([name] for name in ("demo", "up", "submit", "bulk", "status", "watch", "results", "eval")),
+    *(
+        [name]
+        for name in (
+            "demo",
+            "up",
+            "submit",
+            "bulk",
+            "batches",
+            "export",
+            "status",
+            "watch",
+            "results",
+            "eval",
+        )
+    ),
     *([name] for name in ("worker", "control", "migrate", "doctor")),
 ]
 

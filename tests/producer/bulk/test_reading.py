@@ -252,7 +252,9 @@ def _numbered(count: int) -> Iterator[RawRow]:
 def test_a_row_more_changes_few_chunks() -> None:
     rows = [*_numbered(5_000)]
     before = {chunk.digest for chunk in chunks(rows)}
-    after = {chunk.digest for chunk in chunks([*rows[:2_500], RawRow(9, {"a": "b"}), *rows[2_500:]])}
+    after = {
+        chunk.digest for chunk in chunks([*rows[:2_500], RawRow(9, {"a": "b"}), *rows[2_500:]])
+    }
     assert len(before) > 8
     assert len(after - before) <= 2
     assert all(len(chunk.rows) <= MAX_ROWS for chunk in chunks(rows))
