@@ -57,9 +57,10 @@ class SpecWriter:
                 recipe.append(f'"{name}":{shared.recipe[name]}')
                 continue
             plain = _plain(getattr(spec, name))
-            whole.append(f'"{name}":{_encode(plain)}')
+            text = f'"{name}":{_encode(plain)}'
+            whole.append(text)
             if (kept := spec.recipe_part(name, plain)) is not None:
-                recipe.append(f'"{name}":{_encode(kept[0])}')
+                recipe.append(text if kept[0] is plain else f'"{name}":{_encode(kept[0])}')
         digest = hashlib.sha256(_object(recipe).encode()).hexdigest()
         return WrittenSpec(_object(whole), digest, shared.inversion_digest)
 

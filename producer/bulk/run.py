@@ -107,7 +107,7 @@ class _Bulk:
         self._salt = json.dumps(plan.describe(), sort_keys=True).encode()
 
     def dry_run(self) -> Report:
-        report = self._report()
+        report = Report()
         with RejectFile(self._options.rejects) as rejects, Census(self._store) as census:
             for ready in self._ready(report, None):
                 specs, refused = self._specs(ready)
@@ -118,12 +118,12 @@ class _Bulk:
         return report
 
     def submit(self) -> Report:
-        report = self._report()
+        report = Report()
         with RejectFile(self._options.rejects) as rejects:
             if not self._options.skip_invalid and not self._check(report, rejects):
                 return report
             batch = self._store.open_batch(self._options.name)
-            loaded = self._report()
+            loaded = Report()
             loaded.unused_columns = report.unused_columns
             self._load(loaded, batch.id, rejects)
         if loaded.passed_over and not self._options.force:
@@ -131,14 +131,10 @@ class _Bulk:
         loaded.submitted = True
         return loaded
 
-    def _report(self) -> Report:
-        return Report()
-
     def _check(self, report: Report, rejects: RejectFile) -> bool:
         """The first pass: every row of every chunk that the batch has not."""
         for ready in self._ready(report, self._batch_id()):
-            specs, refused = self._specs(ready)
-            del specs
+            _, refused = self._specs(ready)
             self._refuse(report, refused, rejects)
             self._look(report)
         return report.refused == 0
