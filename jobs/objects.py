@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import boto3
+from boto3.exceptions import S3UploadFailedError
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -41,13 +42,14 @@ _NO_CONDITIONS = {"501", "NotImplemented"}
 
 
 @dataclass(frozen=True)
-class Listed:
-    """An object as a listing shows it."""
+class ObjectInfo:
+    """An object as its store describes it."""
 
     uri: str
-    etag: str
     size: int
     """Bytes."""
+    etag: str
+    """Changes with the content."""
 
 
 class ObjectStore:
@@ -136,6 +138,54 @@ class ObjectStore:
                     )
                 return bytes(body.read())
 
+    def look(self, uri: str) -> "ObjectInfo":
+        """Ask what an object is, without reading it.
+
+        Raises:
+            InvalidInput: see `locate`.
+            ObjectNotFound, AccessDenied, ServiceUnavailable: what the store answered.
+        """
+        bucket, key = self.locate(uri)
+        with self._errors(uri):
+            answer = self._client.head_object(Bucket=bucket, Key=key)
+            return ObjectInfo(uri, int(answer["ContentLength"]), answer["ETag"].strip('"'))
+
+    def read_part(self, info: "ObjectInfo", start: int, size: int) -> bytes:
+        """Read `size` bytes from `start` on, of an object that is still what `look` said.
+
+        Raises:
+            ServiceUnavailable: it was written anew since, or the store does not answer.
+            ObjectNotFound, AccessDenied: what the store answered.
+        """
+        bucket, key = self.locate(info.uri)
+        end = min(start + size, info.size) - 1
+        if end < start:
+            return b""
+        with self._errors(info.uri):
+            answer = self._client.get_object(
+                Bucket=bucket, Key=key, Range=f"bytes={start}-{end}", IfMatch=info.etag
+            )
+            with answer["Body"] as body:
+                return bytes(body.read())
+
+    def under(self, prefix: str) -> Iterator["ObjectInfo"]:
+        """Every object under an `s3://bucket/prefix` or in an `s3://bucket`, by key.
+
+        Raises:
+            InvalidInput: see `locate`.
+            ObjectNotFound, AccessDenied, ServiceUnavailable: what the store answered.
+        """
+        # A whole bucket is a prefix too.
+        bucket, _ = self.locate(f"{prefix}/_" if prefix.count("/") < 3 else f"{prefix}_")
+        start = prefix.removeprefix(f"s3://{bucket}").removeprefix("/")
+        with self._errors(prefix):
+            for page in self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, Prefix=start
+            ):
+                for each in page.get("Contents", []):
+                    uri = f"s3://{bucket}/{each['Key']}"
+                    yield ObjectInfo(uri, int(each["Size"]), each["ETag"].strip('"'))
+
     def get(self, key: str) -> bytes:
         """Read a whole object of ours.
 
@@ -168,6 +218,23 @@ class ObjectStore:
                 )
             return True
 
+    def upload(self, uri: str, file: IO[bytes], media_type: str) -> None:
+        """Write an object of any length from a file, in the place of what may be there.
+
+        Raises:
+            InvalidInput: see `locate`.
+            AccessDenied, ServiceUnavailable: what the store answered.
+        """
+        bucket, key = self.locate(uri)
+        with self._errors(uri):
+            try:
+                self._client.upload_fileobj(
+                    file, bucket, key, ExtraArgs={"ContentType": media_type}
+                )
+            except S3UploadFailedError as error:
+                # boto3 wraps what the store said.
+                raise error.__context__ or error from None
+
     def delete(self, key: str) -> None:
         """Remove an object of ours, if it is there.
 
@@ -176,24 +243,6 @@ class ObjectStore:
         """
         with self._errors(self.uri(key)):
             self._client.delete_object(Bucket=self.bucket, Key=key)
-
-    def listing(self, prefix: str) -> Iterator[Listed]:
-        """All objects whose address begins with `prefix` (`s3://bucket/…`), by key, page by page.
-
-        Raises:
-            InvalidInput: see `locate`.
-            AccessDenied, ServiceUnavailable, ObjectNotFound: what the object store answered.
-        """
-        # A whole bucket is a prefix too.
-        bucket, _ = self.locate(f"{prefix}/_" if prefix.count("/") < 3 else f"{prefix}_")
-        start = prefix.removeprefix(f"s3://{bucket}").removeprefix("/")
-        with self._errors(prefix):
-            for page in self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=bucket, Prefix=start
-            ):
-                for each in page.get("Contents", []):
-                    uri = f"s3://{bucket}/{each['Key']}"
-                    yield Listed(uri, each.get("ETag", "").strip('"'), each["Size"])
 
     def touch(self, key: str, media_type: str) -> None:
         """Make an object of ours as if it had just been written.

@@ -219,6 +219,16 @@ class _Spec(_Frozen):
         plain = _at_their_default_left_out(self.model_dump(mode="json"))
         return {name: _without_place(value) for name, value in plain.items()}
 
+    @staticmethod
+    def recipe_part(name: str, plain: Any) -> tuple[Any] | None:
+        """What `recipe` holds of a field outside of the inversion's; None where it leaves it out.
+
+        For `jobs.writing`, which asks one field at a time.
+        """
+        if name in _ADDED and plain == _ADDED[name]:
+            return None
+        return (_without_place(plain),)
+
     def digest(self) -> str:
         """The job's identity: SHA-256 of its recipe."""
         return digest_of(self.recipe())

@@ -129,10 +129,7 @@ class Client:
         for url in filter(None, (webhook, batch_webhook)):
             check_webhook_url(url, parse_networks(self.settings.webhook_allow))
         wanted = list(specs)
-        if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
-            raise InvalidInput(
-                "priority", f"{priority} is not from {-MAX_PRIORITY} to {MAX_PRIORITY}"
-            )
+        check_priority(priority)
         for name in {spec.model.name for spec in wanted}:
             self.model(name)
         submissions = self.store.submit(wanted, batch_id=batch_id, priority=priority, force=force)
@@ -199,3 +196,13 @@ class Client:
             if all(job.state in ENDED for job in jobs):
                 return
             time.sleep(interval)
+
+
+def check_priority(priority: int) -> None:
+    """Refuse what is out of bounds.
+
+    Raises:
+        InvalidInput: says the bounds.
+    """
+    if not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
+        raise InvalidInput("priority", f"{priority} is not from {-MAX_PRIORITY} to {MAX_PRIORITY}")

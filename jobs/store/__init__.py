@@ -9,16 +9,16 @@ Times come from the caller's clock. A clock that is wrong by seconds delays a ta
 early; it cannot make two workers end one job, because the token decides that.
 """
 
+from jobs.store.bulk import Bulk
 from jobs.store.firing import FiringWork
 from jobs.store.foreseeing import Foreseeing
 from jobs.store.inverting import Inverting
 from jobs.store.leasing import WORKER_LOST
+from jobs.store.listing import Listing
 from jobs.store.losing import Losing
 from jobs.store.queueing import Queueing
-from jobs.store.reading import Reading
 from jobs.store.registering import Registering
 from jobs.store.scheduling import Scheduling
-from jobs.store.steering import Steering
 from jobs.store.submitting import SUBMIT_CHUNK
 from jobs.store.telling import Telling
 
@@ -26,11 +26,11 @@ __all__ = ["SUBMIT_CHUNK", "WORKER_LOST", "JobStore"]
 
 
 class JobStore(
-    Steering,
+    Bulk,
     Queueing,
     Losing,
     Inverting,
-    Reading,
+    Listing,
     Registering,
     Telling,
     Scheduling,

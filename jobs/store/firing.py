@@ -114,7 +114,7 @@ class FiringWork(StorePart):
         Raises:
             LeaseLost: somebody else has it, or its schedule was deleted; nothing was written.
         """
-        self._hold(claim, lease_until=self._clock() + timedelta(seconds=lease))
+        self._keep_lease(claim, lease_until=self._clock() + timedelta(seconds=lease))
 
     def remember(
         self,
@@ -160,7 +160,7 @@ class FiringWork(StorePart):
         counts: dict[str, Any] = {"looked_at": looked_at, "refused": refused}
         if note:
             counts["note"] = note[:_NOTE_CHARACTERS]
-        self._hold(claim, state=FiringState.RUNNING, lease_until=None, **counts)
+        self._keep_lease(claim, state=FiringState.RUNNING, lease_until=None, **counts)
 
     def fail_firing(self, claim: FiringClaim, reason: str) -> None:
         """Write a firing's failure, for good.
@@ -168,7 +168,7 @@ class FiringWork(StorePart):
         Raises:
             LeaseLost: see `renew_firing`.
         """
-        self._hold(
+        self._keep_lease(
             claim,
             state=FiringState.FAILED,
             lease_until=None,
@@ -182,9 +182,9 @@ class FiringWork(StorePart):
         Raises:
             LeaseLost: see `renew_firing`.
         """
-        self._hold(claim, lease_until=self._clock() + timedelta(seconds=delay))
+        self._keep_lease(claim, lease_until=self._clock() + timedelta(seconds=delay))
 
-    def _hold(self, claim: FiringClaim, **values: Any) -> None:
+    def _keep_lease(self, claim: FiringClaim, **values: Any) -> None:
         with self._engine.begin() as connection:
             self._held(connection, claim, values)
 

@@ -26,10 +26,10 @@ class Reading(StorePart):
             NotFound: there is none of that id.
         """
         with self._reader.connect() as connection:
-            row = connection.execute(select(*_JOB).where(jobs.c.id == job_id)).one_or_none()
+            row = connection.execute(select(*JOB_COLUMNS).where(jobs.c.id == job_id)).one_or_none()
         if row is None:
             raise NotFound(f"there is no job {job_id}")
-        return _job(row)
+        return job_of(row)
 
     def batch(self, name_or_id: str) -> Batch:
         """Find a batch by its name or id.
@@ -52,22 +52,33 @@ class Reading(StorePart):
     def jobs_of(self, batch_id: UUID, states: Sequence[State] = tuple(State)) -> list[Job]:
         """The jobs of a batch in these states, oldest first."""
         statement = (
-            select(*_JOB)
+            select(*JOB_COLUMNS)
             .join(batch_jobs, batch_jobs.c.job_id == jobs.c.id)
             .where(batch_jobs.c.batch_id == batch_id, jobs.c.state.in_(states))
             .order_by(jobs.c.id)
         )
         with self._reader.connect() as connection:
-            return [_job(row) for row in connection.execute(statement)]
+            return [job_of(row) for row in connection.execute(statement)]
+
+    def latest(self, model: str, state: State, limit: int) -> list[Job]:
+        """A model's jobs in this state, those that were announced last first."""
+        statement = (
+            select(*JOB_COLUMNS)
+            .where(jobs.c.state == state, jobs.c.model == model)
+            .order_by(jobs.c.queued_at.desc())
+            .limit(limit)
+        )
+        with self._reader.connect() as connection:
+            return [job_of(row) for row in connection.execute(statement)]
 
     def find(
         self, which: JobFilter, *, limit: int | None = None, newest_end_first: bool = False
     ) -> list[Job]:
         """The jobs that `which` means, oldest first, or those that ended last first."""
         order = [jobs.c.finished_at.desc(), jobs.c.id] if newest_end_first else [jobs.c.id]
-        statement = select(*_JOB).where(*conditions(which)).order_by(*order).limit(limit)
+        statement = select(*JOB_COLUMNS).where(*conditions(which)).order_by(*order).limit(limit)
         with self._reader.connect() as connection:
-            return [_job(row) for row in connection.execute(statement)]
+            return [job_of(row) for row in connection.execute(statement)]
 
     def count(self, which: JobFilter) -> int:
         """How many jobs `which` means."""
@@ -106,7 +117,7 @@ class Reading(StorePart):
         return {state: found.get(state, 0) for state in State}
 
 
-_JOB = [
+JOB_COLUMNS = [
     jobs.c[name]
     for name in (
         "id", "kind", "model", "priority", "state", "paused", "created_at", "due_at", "queued_at",
@@ -117,6 +128,7 @@ _JOB = [
 _BATCH = [batches.c.id, batches.c.name, batches.c.created_at, batches.c.paused_at]
 
 
-def _job(row: Row[Any]) -> Job:
+def job_of(row: Row[Any]) -> Job:
+    """The job of a row of `JOB_COLUMNS`."""
     values = row._asdict()
     return Job(**values | {"state": State(values["state"])})

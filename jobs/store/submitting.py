@@ -96,7 +96,7 @@ class Submitting(Pausing):
             forgive_inversions(connection, same)
             connection.execute(self._insert_or_renew(), new)
             connection.execute(self._revive(same).values(priority=priority))
-            connection.execute(_urge(same, priority))
+            connection.execute(urge(same, priority))
             found = {
                 row.identity: row
                 for row in connection.execute(
@@ -148,7 +148,7 @@ class Submitting(Pausing):
         }
 
 
-def _urge(which: ColumnElement[bool], priority: int) -> Update:
+def urge(which: ColumnElement[bool], priority: int) -> Update:
     """Let jobs that still wait go before others; a message of the bulk lane is not waited for."""
     return change(
         which,

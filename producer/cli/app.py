@@ -7,10 +7,13 @@ from typer.core import TyperGroup
 
 from jobs.errors import InvalidInput, JobsError
 from producer.cli import (
+    batches,
+    bulk,
     control,
     demo,
     doctor,
     evaluate,
+    export,
     failures,
     job,
     migrate,
@@ -37,8 +40,8 @@ USAGE = 2
 
 ORDER = (
     "demo", "up",
-    "submit", "status", "watch", "results", "reproduce", "schedule", "eval",
-    "job", "failures", "retry", "cancel", "pause", "resume", "workers", "webhooks",
+    "submit", "bulk", "batches", "status", "watch", "results", "export", "reproduce", "schedule",
+    "job", "failures", "retry", "cancel", "pause", "resume", "workers", "webhooks", "eval",
     "retention", "prune",
     "worker", "control", "migrate", "doctor",
 )  # fmt: skip
@@ -83,9 +86,12 @@ _TRY, _WORK, _STEER, _RUN = "Try it", "Work", "Steer the work", "Run the service
 app.command("demo", rich_help_panel=_TRY, epilog=demo.EXAMPLES)(demo.demo)
 app.command("up", rich_help_panel=_TRY, epilog=up.EXAMPLES)(up.up)
 app.add_typer(submit.app, name="submit", rich_help_panel=_WORK)
+app.command("bulk", rich_help_panel=_WORK, epilog=bulk.EXAMPLES)(bulk.bulk)
+app.command("batches", rich_help_panel=_WORK, epilog=batches.EXAMPLES)(batches.batches)
 app.command("status", rich_help_panel=_WORK, epilog=status.EXAMPLES)(status.status)
 app.command("watch", rich_help_panel=_WORK, epilog=watch.EXAMPLES)(watch.watch)
 app.command("results", rich_help_panel=_WORK, epilog=results.EXAMPLES)(results.results)
+app.command("export", rich_help_panel=_WORK, epilog=export.EXAMPLES)(export.export)
 app.command("reproduce", rich_help_panel=_WORK, epilog=reproduce.EXAMPLES)(reproduce.reproduce)
 app.add_typer(webhooks.app, name="webhooks", rich_help_panel=_WORK)
 app.add_typer(evaluate.app, name="eval", rich_help_panel=_WORK)

@@ -42,18 +42,26 @@ def follow_batch(client: "Client", batch: "Batch | None") -> bool:
     from producer.progress import all_succeeded, counts_text, follow
 
     batch_id = None if batch is None else batch.id
-    ended = follow(lambda: client.store.counts(batch_id), err, lambda _: _note(client, batch_id))
+    ended = follow(
+        lambda: client.store.counts(batch_id), err, lambda now: _note(client, batch_id, now)
+    )
     out.print(counts_text(ended), highlight=False)
     if not all_succeeded(ended):
         _tell_failures(client, batch_id, ended)
     return all_succeeded(ended)
 
 
-def _note(client: "Client", batch_id: "UUID | None") -> str:
-    """What the user must know while it goes on, or does not."""
+def _note(client: "Client", batch_id: "UUID | None", counts: "Counts") -> str:
+    """What the user must know meanwhile: a pause, or who works and what has failed so far."""
+    from jobs.states import State
+
     if batch_id is not None and client.store.batch(str(batch_id)).paused_at is not None:
         return "the batch is paused; `edict resume` lets it go on"
-    return _workers_text(client)
+    workers = _workers_text(client)
+    if batch_id is None or not counts[State.FAILED]:
+        return workers
+    by_code = client.store.failures_of(batch_id)
+    return f"{workers}, " + ", ".join(f"{count} {code}" for code, count in by_code.items())
 
 
 def _workers_text(client: "Client") -> str:
@@ -69,6 +77,8 @@ def _tell_failures(client: "Client", batch_id: "UUID | None", counts: "Counts") 
 
     if batch_id is None:
         return
+    by_code = client.store.failures_of(batch_id)
+    say("failed: " + ", ".join(f"{count} {escape(code)}" for code, count in by_code.items()))
     failed = client.store.jobs_of(batch_id, [State.FAILED])
     for job in failed[:SHOWN_FAILURES]:
         say(

@@ -91,7 +91,7 @@ def _filled(prompt: str, values: dict[str, str]) -> str:
 
 def _objects(prefix: str, objects: ObjectStore) -> Iterator[_Image]:
     start = len(prefix.rpartition("/")[0]) + 1
-    for each in objects.listing(prefix):
+    for each in objects.under(prefix):
         if PurePosixPath(each.uri).suffix.lower() in SUFFIXES:
             yield _Image(each.uri, each.uri[start:], f"{each.etag}:{each.size}")
 

@@ -1,0 +1,1 @@
+"""What manifests cost: see ``__main__``."""

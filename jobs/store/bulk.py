@@ -1,0 +1,241 @@
+"""Making very much work: thousands of jobs a transaction, and what makes it resumable.
+
+A manifest comes in chunks. A chunk's jobs and its marker are committed together, so that whatever
+is killed in between, a chunk is either in or not, and is known by its digest when it comes again.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import (
+    JSON,
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Uuid,
+    delete,
+    func,
+    literal,
+    select,
+    true,
+    update,
+)
+from sqlalchemy.dialects.postgresql import Insert
+
+from jobs.ids import new_id
+from jobs.keys import sha256
+from jobs.specs import Source, Spec
+from jobs.states import State
+from jobs.store.inverting import forgive_inversions
+from jobs.store.steering import Steering
+from jobs.store.submitting import ENDED_BADLY, urge
+from jobs.tables import UtcDateTime, batch_jobs, bulk_chunks, jobs, known_sources
+from jobs.writing import SpecWriter
+
+_incoming = Table(
+    "bulk_incoming",
+    MetaData(),
+    Column("id", Uuid),
+    Column("kind", String),
+    Column("spec", JSON),
+    Column("identity", String),
+    Column("inversion_digest", String),
+    Column("model", String),
+    Column("priority", Integer),
+)
+_SAME = jobs.c.identity.in_(select(_incoming.c.identity))
+_COLUMNS = [column.name for column in _incoming.columns]
+_LAYOUT = (
+    "id {}, kind text, spec {}, identity text, inversion_digest text, model text, priority int"
+)
+_POSTGRESQL = (
+    f"CREATE TEMPORARY TABLE bulk_incoming ({_LAYOUT.format('uuid', 'json')}) ON COMMIT DROP"
+)
+_SQLITE = f"CREATE TEMPORARY TABLE IF NOT EXISTS bulk_incoming ({_LAYOUT.format('text', 'text')})"
+_COPY = f"COPY bulk_incoming ({', '.join(_COLUMNS)}) FROM STDIN"
+_FILL = f"INSERT INTO bulk_incoming VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - ours
+
+_Row = tuple[str, str, str, str, str, str, int]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What one chunk came to, in jobs."""
+
+    created: int
+    known: int
+    """Submitted before, in this chunk or earlier; those that had ended badly are tried again."""
+
+
+@dataclass(frozen=True)
+class KnownSource:
+    """An image that was read before, and what its place said of it then."""
+
+    mark: str
+    source: Source
+
+
+class Bulk(Steering):
+    """What manifests ask for."""
+
+    def submit_chunk(
+        self,
+        specs: Iterable[Spec],
+        *,
+        batch_id: UUID,
+        digest: str | None,
+        priority: int = 0,
+        force: bool = False,
+    ) -> Loaded:
+        """Commit the jobs of a chunk and its marker (None: it is to be looked at again).
+
+        A spec that was submitted before is the same job, as in `submit`; `force` makes new jobs.
+        """
+        writer = SpecWriter()
+        rows = [self._text_row(writer, spec, priority, force=force) for spec in specs]
+        with self._engine.begin() as connection:
+            paused = self._enter(connection, batch_id)
+            self._fill(connection, rows)
+            created = _count(connection, self._insert_incoming())
+            if created < len(rows):
+                self._renew_incoming(connection, priority)
+            added = self._join_batch(connection, batch_id, all_new=created == len(rows))
+            if paused:
+                self._hold(connection, list(connection.scalars(select(jobs.c.id).where(_SAME))))
+            if digest is not None:
+                marker = {"batch_id": batch_id, "digest": digest, "added": added}
+                connection.execute(
+                    self._insert(bulk_chunks).values(marker).on_conflict_do_nothing()
+                )
+            if connection.dialect.name == "sqlite":
+                connection.execute(delete(_incoming))
+        return Loaded(created, len(rows) - created)
+
+    @staticmethod
+    def _text_row(writer: SpecWriter, spec: Spec, priority: int, *, force: bool) -> _Row:
+        written, job_id = writer.write(spec), new_id().hex
+        # As JobStore names ids in identities: with dashes.
+        identity = f"{written.digest}:{UUID(job_id)}" if force else written.digest
+        inversion, model = written.inversion_digest, spec.model.label
+        return (job_id, spec.kind, written.json, identity, inversion, model, priority)
+
+    @staticmethod
+    def _fill(connection: Connection, rows: Sequence[_Row]) -> None:
+        """Put the rows into a temporary table, by the quickest way of the database."""
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql(_SQLITE)
+            connection.exec_driver_sql(_FILL, list(rows))
+            return
+        connection.exec_driver_sql(_POSTGRESQL)
+        with connection.connection.cursor() as cursor, cursor.copy(_COPY) as copy:  # type: ignore[attr-defined]
+            for row in rows:
+                copy.write_row(row)
+
+    def _insert_incoming(self) -> Insert:
+        now = literal(self._clock(), UtcDateTime)
+        state = literal(State.PENDING.value)
+        names = [*_COLUMNS, "state", "created_at", "due_at"]
+        # In one order for all: two submissions that share specs must not wait in a circle.
+        # (SQLite reads ON CONFLICT as part of the SELECT unless there is a WHERE.)
+        rows = select(_incoming, state, now, now).where(true()).order_by(_incoming.c.identity)
+        inserted: Insert = self._insert(jobs).from_select(names, rows)
+        return inserted.on_conflict_do_nothing()
+
+    def _renew_incoming(self, connection: Connection, priority: int) -> None:
+        """Give what had failed or been cancelled its new spec, and a new life."""
+        if connection.dialect.name == "postgresql":
+            # Else the planner thinks of a handful of rows, or of a scan of all jobs.
+            connection.exec_driver_sql("ANALYZE bulk_incoming")
+        forgive_inversions(connection, _SAME)
+        same = jobs.c.identity == _incoming.c.identity
+        connection.execute(update(jobs).where(same, ENDED_BADLY).values(spec=_incoming.c.spec))
+        connection.execute(self._revive(_SAME).values(priority=priority))
+        connection.execute(urge(_SAME, priority))
+
+    def _join_batch(self, connection: Connection, batch_id: UUID, *, all_new: bool) -> int:
+        """Make the jobs members of the batch; says how many were not."""
+        batch = literal(batch_id, Uuid)
+        if all_new:
+            members = select(batch, _incoming.c.id).where(true()).order_by(_incoming.c.id)
+        else:
+            members = select(batch, jobs.c.id).where(_SAME).order_by(jobs.c.id)
+        joined = self._insert(batch_jobs).from_select(["batch_id", "job_id"], members)
+        return _count(connection, joined.on_conflict_do_nothing())
+
+    def chunks_in(self, batch_id: UUID, digests: Sequence[str]) -> frozenset[str]:
+        """Which of these chunks the batch has."""
+        found = select(bulk_chunks.c.digest).where(
+            bulk_chunks.c.batch_id == batch_id, bulk_chunks.c.digest.in_(digests)
+        )
+        with self._reader.connect() as connection:
+            return frozenset(connection.scalars(found))
+
+    def forget_lost_chunks(self, batch_id: UUID) -> bool:
+        """Drop a batch's markers if it has fewer jobs than they gave it: some were removed since.
+
+        What is still there is then found job by job. Says whether markers were dropped.
+        """
+        members = select(func.count()).where(batch_jobs.c.batch_id == batch_id)
+        gained = select(func.coalesce(func.sum(bulk_chunks.c.added), 0)).where(
+            bulk_chunks.c.batch_id == batch_id
+        )
+        with self._engine.begin() as connection:
+            lost = connection.scalar(members) < connection.scalar(gained)  # type: ignore[operator]
+            if lost:
+                connection.execute(delete(bulk_chunks).where(bulk_chunks.c.batch_id == batch_id))
+        return bool(lost)
+
+    def retry_ended(self, batch_id: UUID) -> int:
+        """Give the batch's failed and cancelled jobs a new life; says how many."""
+        members = select(batch_jobs.c.job_id).where(batch_jobs.c.batch_id == batch_id)
+        return self._retry(jobs.c.id.in_(members))
+
+    def states_of(self, identities: Sequence[str]) -> dict[str, State]:
+        """The states of the jobs of these digests, as far as there are any."""
+        known = select(jobs.c.identity, jobs.c.state).where(jobs.c.identity.in_(identities))
+        with self._reader.connect() as connection:
+            return {row.identity: State(row.state) for row in connection.execute(known)}
+
+    def known_sources(self, places: Sequence[str]) -> dict[str, KnownSource]:
+        """What was remembered of the images at these places."""
+        by_digest = {sha256(place.encode()): place for place in places}
+        known = select(known_sources).where(known_sources.c.place_digest.in_(list(by_digest)))
+        with self._reader.connect() as connection:
+            return {
+                by_digest[row.place_digest]: KnownSource(
+                    row.mark, Source(uri=row.uri, sha256=row.sha256)
+                )
+                for row in connection.execute(known)
+            }
+
+    def remember_sources(self, found: dict[str, KnownSource]) -> None:
+        """Remember images by their places."""
+        rows = [
+            {
+                "place_digest": sha256(place.encode()),
+                "mark": known.mark,
+                "uri": known.source.uri,
+                "sha256": known.source.sha256,
+            }
+            for place, known in found.items()
+        ]
+        if not rows:
+            return
+        rows.sort(key=lambda row: row["place_digest"])
+        statement = self._insert(known_sources)
+        changed = {name: statement.excluded[name] for name in ("mark", "uri", "sha256")}
+        with self._engine.begin() as connection:
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=["place_digest"], set_=changed), rows
+            )
+
+
+def _count(connection: Connection, inserted: Insert) -> int:
+    """Run the statement; says how many rows it inserted."""
+    # SQLAlchemy keeps the driver's count of an INSERT only where it is told to.
+    options = {"preserve_rowcount": True}
+    return connection.execute(inserted, execution_options=options).rowcount

@@ -1,0 +1,79 @@
+"""`edict export`: a batch's results in the shapes that training code reads."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from producer.cli.options import Home, examples
+from producer.cli.output import complain, err, out, say
+
+if TYPE_CHECKING:
+    from producer.export import ExportReport
+
+EXAMPLES = examples(
+    "edict export fruit --to fruit-set",
+    "edict export fruit --to fruit-set --format parquet --where 'psnr>=20'",
+    "edict export fruit --to s3://photos/sets/fruit --format webdataset",
+)
+
+
+def export(
+    batch: Annotated[str, typer.Argument(metavar="BATCH", help="Its name or id.")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="FOLDER|s3://…", help="Where to; made if missing.")
+    ],
+    form: Annotated[
+        str,
+        typer.Option("--format", metavar="files|jsonl|parquet|webdataset", help="In what shape."),
+    ] = "files",
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="FIGURE>=X", help="Only results like this. Repeatable."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    home: Home = None,
+) -> None:
+    """Export originals, results, prompts and figures. Run it again to go on, or to add what is new.
+
+    Ends with 0 unless a result could not be read.
+    """
+    from producer.cli.services import open_client
+    from producer.export import Filter, open_target, run_export
+
+    filters = [Filter.parse(each) for each in where or []]
+    with open_client(home) as client, err.status("exporting") as status:
+
+        def look(report: "ExportReport") -> None:
+            status.update(f"{report.written} written, {report.kept} there before")
+
+        found = client.store.batch(batch)
+        report = run_export(
+            client.store,
+            client.objects,
+            found,
+            open_target(to, client.objects),
+            form,
+            filters,
+            max_bytes=client.settings.max_source_bytes,
+            look=look,
+        )
+    _tell(report, to, as_json=json)
+    raise typer.Exit(1 if report.missing_count else 0)
+
+
+def _tell(report: "ExportReport", to: str, *, as_json: bool) -> None:
+    for each in report.missing:
+        complain(f"left out: {each}")
+    if report.missing_count:
+        say(f"{report.missing_count} results could not be read; run the same again to add them")
+    if as_json:
+        figures = ("written", "kept", "left_out", "missing_count")
+        out.print_json(data={name: getattr(report, name) for name in figures})
+        return
+    out.print(
+        f"{report.written} written, {report.kept} there before, {report.left_out} not asked for · "
+        f"{escape(to)}",
+        highlight=False,
+        soft_wrap=True,
+    )

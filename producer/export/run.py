@@ -1,0 +1,219 @@
+"""The course of an export: the batch's jobs in ranges of ids, one part for each range.
+
+A part that is complete is kept as long as its jobs and their results are the same. One whose jobs
+have finished since is written anew; one whose jobs were pruned since is kept as it is. A result
+that cannot be read is left out and counted, and its part is tried again by the next call.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count, islice
+from typing import Any
+from uuid import UUID
+
+from jobs.errors import AccessDenied, InvalidInput, NotFound
+from jobs.keys import sha256
+from jobs.objects import ObjectStore
+from jobs.records import Batch, Job
+from jobs.specs import digest_of
+from jobs.states import State
+from jobs.store import JobStore
+from producer.export.formats import FORMATS, Record
+from producer.export.selecting import Filter
+from producer.export.targets import Target
+
+PART_JOBS = 1_000
+READS = 8
+SHOWN = 20
+
+
+@dataclass
+class ExportReport:
+    """What an export came to."""
+
+    written: int = 0
+    """Results in parts that were written."""
+    kept: int = 0
+    """Results in parts that were complete before."""
+    left_out: int = 0
+    """Jobs that have not succeeded, have no image, or are not as asked."""
+    missing: list[str] = field(default_factory=list)
+    """The first results that could not be read, and why."""
+    missing_count: int = 0
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A range of the batch's jobs, and what of it was written."""
+
+    name: str
+    after: str | None
+    until: str
+    results: int
+    signature: str
+    missing: int = 0
+
+
+class _Export:
+    def __init__(
+        self,
+        store: JobStore,
+        objects: ObjectStore,
+        batch: Batch,
+        target: Target,
+        form: str,
+        filters: Sequence[Filter],
+        max_bytes: int,
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._batch = batch
+        self._target = target
+        self._format = FORMATS[form]
+        self._filters = filters
+        self._max_bytes = max_bytes
+        self._wish = {
+            "version": 1,
+            "batch": str(batch.id),
+            "format": form,
+            "where": sorted(each.written for each in filters),
+        }
+        self.report = ExportReport()
+
+    def run(self, look: Callable[[ExportReport], None]) -> None:
+        parts = self._parts_before()
+        after: str | None = None
+        for index in count():
+            before = parts[index] if index < len(parts) else None
+            jobs = self._range(after, None if before is None else before.until)
+            if before is None and not jobs:
+                return
+            part = self._part(index, after, jobs, before)
+            if part is not before:
+                parts[index:] = [part, *parts[index + 1 :]]
+                self._target.write_state({**self._wish, "parts": [vars(each) for each in parts]})
+            after = part.until
+            look(self.report)
+
+    def _parts_before(self) -> list[_Part]:
+        state = self._target.read_state()
+        if state is None:
+            return []
+        if any(state.get(name) != value for name, value in self._wish.items()):
+            raise InvalidInput(
+                "to",
+                f"{self._target.where} holds another export ({_wish_text(state)}); export to "
+                "another place",
+            )
+        return [_Part(**part) for part in state["parts"]]
+
+    def _range(self, after: str | None, until: str | None) -> list[Job]:
+        """The jobs of a range; without an end, the next part's worth."""
+        start = None if after is None else UUID(after)
+        if until is None:
+            return self._store.page_of(self._batch.id, start, PART_JOBS)
+        jobs: list[Job] = []
+        while page := self._store.page_of(self._batch.id, start, PART_JOBS, until=UUID(until)):
+            jobs += page
+            start = page[-1].id
+        return jobs
+
+    def _part(self, index: int, after: str | None, jobs: list[Job], before: _Part | None) -> _Part:
+        chosen = [job for job in jobs if self._is_wanted(job)]
+        self.report.left_out += len(jobs) - len(chosen)
+        signature = digest_of([(str(job.id), _content(job)) for job in chosen])
+        pruned = before is not None and len(chosen) < before.results
+        if before is not None and not before.missing and (pruned or before.signature == signature):
+            self.report.kept += before.results
+            return before
+        missing_before = self.report.missing_count
+        name = f"part-{index:06}"
+        if chosen:
+            self._format.write(name, self._records(chosen), self._target)
+        missing = self.report.missing_count - missing_before
+        self.report.written += len(chosen) - missing
+        until = str(jobs[-1].id) if before is None else before.until
+        return _Part(name, after, until, len(chosen) - missing, signature, missing)
+
+    def _is_wanted(self, job: Job) -> bool:
+        if job.state != State.SUCCEEDED or job.result is None:
+            return False
+        if self._format.images and "image" not in job.result.outputs:
+            return False
+        return all(each.holds(job.result) for each in self._filters)
+
+    def _records(self, jobs: Sequence[Job]) -> Iterator[Record]:
+        """The jobs with their images, a few ahead of the one that is written."""
+        if not self._format.images:
+            yield from (Record(job, None, None) for job in jobs)
+            return
+        rest = iter(jobs)
+        with ThreadPoolExecutor(READS) as pool:
+            while window := list(islice(rest, 2 * READS)):
+                # Edits of one image stand together: it is read once.
+                uris = list(dict.fromkeys(job.spec.source.uri for job in window))
+                originals = dict(zip(uris, pool.map(self._original, uris), strict=True))
+                edited = pool.map(self._edited, window)
+                for job, image in zip(window, edited, strict=True):
+                    original = originals[job.spec.source.uri]
+                    if isinstance(image, str) or isinstance(original, str):
+                        self._miss(job, image if isinstance(image, str) else str(original))
+                    else:
+                        yield Record(job, original, image)
+
+    def _original(self, uri: str) -> bytes | str:
+        return self._read(uri)
+
+    def _edited(self, job: Job) -> bytes | str:
+        output = job.result.outputs["image"] if job.result else None
+        assert output is not None  # noqa: S101 - see `_is_wanted`
+        data = self._read(self._objects.uri(output.key))
+        if isinstance(data, bytes) and sha256(data) != output.sha256:
+            return f"{output.key} has other bytes than the job wrote"
+        return data
+
+    def _read(self, uri: str) -> bytes | str:
+        try:
+            return self._objects.read(uri, max_bytes=self._max_bytes)
+        except (NotFound, AccessDenied, InvalidInput) as error:
+            return str(error)
+
+    def _miss(self, job: Job, why: str) -> None:
+        self.report.missing_count += 1
+        if len(self.report.missing) < SHOWN:
+            self.report.missing.append(f"{job.id}: {why}")
+
+
+def _content(job: Job) -> str:
+    output = job.result.outputs.get("image") if job.result else None
+    return output.sha256 if output else ""
+
+
+def _wish_text(state: dict[str, Any]) -> str:
+    conditions = " ".join(map(str, state.get("where", [])))
+    return f"batch {state.get('batch')}, {state.get('format')} {conditions}".strip()
+
+
+def run_export(
+    store: JobStore,
+    objects: ObjectStore,
+    batch: Batch,
+    target: Target,
+    form: str,
+    filters: Sequence[Filter] = (),
+    *,
+    max_bytes: int,
+    look: Callable[[ExportReport], None] = lambda _: None,
+) -> ExportReport:
+    """Bring a batch's results to a target; the same call again goes on, or adds what is new.
+
+    Raises:
+        InvalidInput: the target holds another export or cannot be written; or no such format.
+        AccessDenied, ServiceUnavailable: what the object store answered.
+    """
+    if form not in FORMATS:
+        raise InvalidInput("format", f"{form!r} is none of {', '.join(FORMATS)}")
+    export = _Export(store, objects, batch, target, form, filters, max_bytes)
+    export.run(look)
+    return export.report
