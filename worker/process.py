@@ -165,6 +165,7 @@ def _add_task(app: Celery, runner: ShardRunner) -> None:
 def exit_now(status: int) -> None:
     """End the process without waiting for threads that a broken device may hold for ever."""
     _log.info("worker.stopped", status=status, threads=threading.active_count())
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # no room left for the log is no reason to stay
+            stream.flush()
     os._exit(status)
