@@ -29,7 +29,7 @@ class Chaos:
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
         strikers = [
-            self._thread(lambda kind=kind, at=at: self._strike(kind, Random(seed + at)))
+            self._thread(lambda kind=kind, at=at: self._strike(kind, Random(seed + at)))  # noqa: S311
             for at, kind in enumerate((PROCESSES, SERVICES))
         ]
         self._threads = [*strikers, self._thread(self._tend)]

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -66,7 +65,8 @@ def open_field(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Iterat
             engine = open_database(deployment.database_url)
             with Client(deployment.settings) as client:
                 submitter = Submitter(client)
-                yield Field(deployment, client, engine, submitter, reference, Random(0))
+                chance = Random(0)  # noqa: S311
+                yield Field(deployment, client, engine, submitter, reference, chance)
             engine.dispose()
 
     return opened

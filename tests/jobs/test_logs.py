@@ -27,9 +27,7 @@ def test_a_full_disk_under_the_log_stops_no_work():
 
 
 def test_a_line_is_json_with_its_event():
-    done = subprocess.run(
-        [sys.executable, "-c", WORK], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", WORK], capture_output=True, text=True, check=False)
 
     assert done.stderr.startswith('{"text": "xxx')
     assert '"event": "a line"' in done.stderr
