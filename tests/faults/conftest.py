@@ -16,7 +16,7 @@ from tests.faults.reference import Reference
 from tests.faults.workload import Submitter, Workload
 from tests.pipeline import eventually
 
-STEPS = 12
+STEPS = 6
 """Of the jobs that a single fault meets: enough for it to come in their middle."""
 FEW_STEPS = 2
 
@@ -38,10 +38,10 @@ class Field:
     def in_the_middle(self, workload: Workload, ended: int = 1) -> None:
         """Wait until some jobs have ended, and make sure that others have not."""
         total = len(workload.job_ids)
-        eventually(lambda: unfinished(self.engine, workload.job_ids) <= total - ended)
+        eventually(lambda: unfinished(self.engine, workload.job_ids) <= total - ended, seconds=300)
         assert unfinished(self.engine, workload.job_ids) > 0, "the fault comes too late"
 
-    def finish(self, workload: Workload, seconds: float = 120.0) -> Findings:
+    def finish(self, workload: Workload, seconds: float = 300.0) -> Findings:
         """Wait for the end of all, starting what died, and check it."""
 
         def ended() -> bool:

@@ -22,7 +22,7 @@ from tests.faults.faults import Fault
 from tests.faults.proxy import Mode
 from tests.pipeline import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
