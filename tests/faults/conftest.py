@@ -1,7 +1,7 @@
 """One deployment for all faults: what one of them breaks must be whole for the next."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from random import Random
 
@@ -54,9 +54,10 @@ class Field:
 
 
 @pytest.fixture(scope="session")
-def open_field(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Iterator[Field]]:
+def open_field(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., AbstractContextManager[Field]]]:
     """Opens deployments with a client; what runs in them is started by the caller."""
-    reference = Reference(STEPS, FEW_STEPS)
 
     @contextmanager
     def opened(**options: int) -> Iterator[Field]:
@@ -69,4 +70,5 @@ def open_field(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Iterat
                 yield Field(deployment, client, engine, submitter, reference, chance)
             engine.dispose()
 
-    return opened
+    with Reference(STEPS, FEW_STEPS) as reference:
+        yield opened

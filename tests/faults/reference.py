@@ -10,6 +10,8 @@ import json
 import os
 import subprocess
 import sys
+from types import TracebackType
+from typing import Self
 
 from PIL import Image
 
@@ -35,6 +37,18 @@ class Reference:
             command, stdout=subprocess.PIPE, text=True, env={**os.environ, **one}
         )
         self._known: dict[str, dict[str, dict[str, str]]] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
 
     def pixels(self, steps: int, answer: Answer) -> str:
         """SHA-256 of the pixels of a job with this answer; waits for the first."""

@@ -55,9 +55,8 @@ class Soak:
         Raises:
             AssertionError: an expectation does not hold, or the time was too short.
         """
-        reference = Reference(STEPS)
         options = {"workers": self.workers, "max_attempts": ATTEMPTS}
-        with Deployment(folder, **options) as deployment:
+        with Reference(STEPS) as reference, Deployment(folder, **options) as deployment:
             engine = open_database(deployment.database_url)
             with Client(deployment.settings) as client:
                 submitter = Submitter(client)

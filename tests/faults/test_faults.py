@@ -9,6 +9,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -26,7 +27,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def field(open_field: Callable[..., Iterator[Field]]) -> Iterator[Field]:
+def field(open_field: Callable[..., AbstractContextManager[Field]]) -> Iterator[Field]:
     """Two workers on machines of their own."""
     with open_field(workers=2, max_attempts=10) as field:
         field.deployment.start_processes()
