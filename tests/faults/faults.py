@@ -12,9 +12,8 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from random import Random
 
-from jobs.messages import queue_name
 from jobs.processes import Child
-from tests.faults.deployment import LEASE_SECONDS, MODEL, Deployment, children_of
+from tests.faults.deployment import LEASE_SECONDS, Deployment, children_of
 from tests.faults.proxy import Mode
 
 OUTAGE_SECONDS = 2.0
@@ -148,18 +147,14 @@ def _proxied(deployment: Deployment, mode: Mode) -> None:
 
 
 def _queues(deployment: Deployment) -> list[str]:
-    """Every list of waiting messages for our model, whatever its lanes are called."""
+    """Every list of waiting messages, whatever it is called."""
     with closing(deployment.redis()) as redis:
-        names = [name.decode() for name in redis.keys(f"{_escaped(queue_name(MODEL))}*")]
+        names = [name.decode() for name in redis.keys("edict.*")]
         return [name for name in names if redis.type(name) == b"list"]
 
 
-def _escaped(name: str) -> str:
-    return "".join(f"\\{letter}" if letter in "*?[]\\" else letter for letter in name)
-
-
 def waiting_messages(deployment: Deployment) -> int:
-    """How many messages wait in all lanes."""
+    """How many messages wait in all queues."""
     with closing(deployment.redis()) as redis:
         return sum(int(redis.llen(queue)) for queue in _queues(deployment))
 
