@@ -34,7 +34,6 @@ from tests.faults.reference import Reference
 from tests.faults.workload import GROUP, Submitter, Workload
 
 STEPS = 2
-PAUSE = (2.0, 6.0)
 ATTEMPTS = 100
 """Every kill costs all jobs of that worker an attempt: here no good job may run out of them."""
 LOOK_SECONDS = 5.0
@@ -48,6 +47,8 @@ class Soak:
     minutes: float
     workers: int
     seed: int
+    pause: float
+    """Seconds from the end of a fault to the next of its kind, on the average."""
 
     def run(self, folder: Path) -> dict[str, object]:
         """Run it, check it, and give the rows of its table.
@@ -62,7 +63,8 @@ class Soak:
                 submitter = Submitter(client)
                 deployment.start_processes()
                 begun = time.monotonic()
-                chaos = Chaos(deployment, pause=PAUSE, seed=self.seed)
+                pause = (0.5 * self.pause, 1.5 * self.pause)
+                chaos = Chaos(deployment, pause=pause, seed=self.seed)
                 with chaos:
                     workload = submitter.submit(-(-self.jobs // GROUP), STEPS, patient=True)
                     self._wait(engine, workload, begun)
@@ -124,6 +126,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=120.0, help="give up after this time")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the faults' order")
+    parser.add_argument(
+        "--pause", type=float, default=4.0, help="seconds between two faults; more on slow machines"
+    )
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="edict-soak-"))
     try:
