@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from uuid import UUID
 
 import pytest
 
@@ -21,6 +22,7 @@ from tests.faults.deployment import LEASE_SECONDS
 from tests.faults.expectations import check_no_strays, check_stopped
 from tests.faults.faults import Fault
 from tests.faults.proxy import Mode
+from tests.faults.workload import Workload
 from tests.pipeline import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -114,14 +116,8 @@ def test_a_message_delivered_five_times_runs_its_jobs_once(field: Field):
 def test_a_worker_frozen_past_its_lease_wakes_and_changes_nothing(field: Field):
     workload = field.submit()
     field.in_the_middle(workload)
-    [pid] = [
-        pid
-        for pid in field.deployment.devices()
-        if running_on(field, workload, worker_of(field, pid))
-    ][:1]
-    held = running_on(field, workload, worker_of(field, pid))
 
-    os.kill(pid, signal.SIGSTOP)
+    pid, held = eventually(lambda: freeze_one_at_work(field, workload))
     try:
         # Others take over what it holds, while it still believes to hold it.
         eventually(lambda: all(field.client.store.job(job).attempts > 1 for job in held))
@@ -134,9 +130,18 @@ def test_a_worker_frozen_past_its_lease_wakes_and_changes_nothing(field: Field):
     field.finish(workload)
 
 
-def running_on(field: Field, workload, worker: str | None) -> list:
-    rows = [field.client.store.job(job) for job in workload.job_ids]
-    return [row.id for row in rows if row.state == State.RUNNING and row.worker == worker]
+def freeze_one_at_work(field: Field, workload: Workload) -> tuple[int, list[UUID]] | None:
+    """Stop a device process that runs some of these jobs, and say which."""
+    for pid in field.deployment.devices():
+        os.kill(pid, signal.SIGSTOP)
+        # Only now: what it ran a moment ago may just have ended.
+        worker = worker_of(field, pid)
+        rows = [field.client.store.job(job) for job in workload.job_ids]
+        held = [row.id for row in rows if row.state == State.RUNNING and row.worker == worker]
+        if held:
+            return pid, held
+        os.kill(pid, signal.SIGCONT)
+    return None
 
 
 def test_poison_pictures_fail_at_once_and_their_neighbours_succeed(field: Field):
