@@ -5,8 +5,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo-output
 IMAGES ?=
+JOBS   ?= 10000
+MINUTES ?= 120
 
-.PHONY: help demo test check bench clean
+.PHONY: help demo test check bench soak clean
 
 help:
 	@echo "make demo    run the main job end to end, then open $(OUT)/index.html"
@@ -14,6 +16,7 @@ help:
 	@echo "make test    every test, on real servers that the tests start themselves"
 	@echo "make check   linters, types, import rules"
 	@echo "make bench   the figures of bench/RESULTS.md"
+	@echo "make soak    10,000 jobs under all faults together; JOBS, MINUTES change that"
 	@echo "make clean   remove the environment and the demo's output"
 
 demo: $(VENV)/.demo
@@ -32,6 +35,10 @@ check: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench.engine
+	$(BIN)/python -m bench.pipeline
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.faults.soak --jobs $(JOBS) --minutes $(MINUTES)
 
 clean:
 	rm -rf $(VENV) $(OUT) build dist *.egg-info

@@ -2,8 +2,20 @@
 
 import logging
 import sys
+from contextlib import suppress
 
 import structlog
+
+
+class _LossyLogger(structlog.PrintLogger):
+    """Loses a line that cannot be written: a full disk under the log must not stop any work."""
+
+    def msg(self, message: str) -> None:
+        """Print the line, if there is room for it."""
+        with suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = fatal = failure = err = error = critical = exception = msg
 
 
 def configure_logging(level: int = logging.INFO) -> None:
@@ -22,5 +34,5 @@ def configure_logging(level: int = logging.INFO) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         # Standard error as it is at each line: whoever redirects it gets the lines.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: _LossyLogger(sys.stderr),
     )

@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -132,23 +132,51 @@ def postgres_server(folder: Path) -> Iterator[PostgresServer]:
     if url := os.environ.get("EDICT_TEST_POSTGRES_URL"):
         yield PostgresServer(url.replace("+psycopg", "", 1))
         return
-    binaries = _postgres_binaries()
-    identity = _Identity(folder)
-    data = identity.folder / "data"
-    _initialise(binaries, identity, data)
-    [port] = free_ports(1)
-    server = PostgresServer(f"postgresql://postgres@{LOOPBACK}:{port}/postgres")
-    child = _postgres_child(binaries, identity, data, port)
+    process = PostgresProcess(folder)
+    process.start()
     try:
-        child.start().wait_until(lambda: _answers(server.admin_url), START_SECONDS)
-    except ProcessDidNotStart as error:
-        child.kill()
-        unavailable(error)
-    try:
-        yield server
+        yield process.server
     finally:
-        child.stop()
-        identity.leave()
+        process.stop()
+        process.leave()
+
+
+class PostgresProcess:
+    """A PostgreSQL server on a folder, which may be stopped or crashed and started again there.
+
+    `settings` are put over those of `SETTINGS`.
+    """
+
+    def __init__(self, folder: Path, **settings: str | int) -> None:
+        binaries = _postgres_binaries()
+        self._identity = _Identity(folder)
+        data = self._identity.folder / "data"
+        _initialise(binaries, self._identity, data)
+        [port] = free_ports(1)
+        self.server = PostgresServer(f"postgresql://postgres@{LOOPBACK}:{port}/postgres")
+        self._child = _postgres_child(binaries, self._identity, data, {"port": port, **settings})
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        try:
+            self._child.start().wait_until(lambda: _answers(self.server.admin_url), START_SECONDS)
+        except ProcessDidNotStart as error:
+            self._child.kill()
+            unavailable(error)
+
+    def stop(self) -> None:
+        """End it under its clients."""
+        self._child.stop()
+
+    def crash(self) -> None:
+        """End it without writing anything more: the next start recovers."""
+        if self._child.pid is not None and self._child.is_running:
+            os.kill(self._child.pid, signal.SIGQUIT)
+        self._child.wait()
+
+    def leave(self) -> None:
+        """Remove what lies outside the folder."""
+        self._identity.leave()
 
 
 def _postgres_binaries() -> Path:
@@ -197,18 +225,23 @@ def _initialise(binaries: Path, identity: _Identity, data: Path) -> None:
         unavailable(f"initdb failed: {done.stderr or done.stdout}")
 
 
-def _postgres_child(binaries: Path, identity: _Identity, data: Path, port: int) -> Child:
-    settings = {
-        "listen_addresses": LOOPBACK,
-        "port": port,
-        "unix_socket_directories": "",
-        "max_connections": 200,
-        # Test data may be lost with the machine.
-        "fsync": "off",
-        "synchronous_commit": "off",
-        "full_page_writes": "off",
-    }
-    options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+SETTINGS: dict[str, str | int] = {
+    "listen_addresses": LOOPBACK,
+    "unix_socket_directories": "",
+    "max_connections": 200,
+    # Test data may be lost with the machine.
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+}
+
+
+def _postgres_child(
+    binaries: Path, identity: _Identity, data: Path, settings: Mapping[str, str | int]
+) -> Child:
+    options = [
+        part for name, value in (SETTINGS | settings).items() for part in ("-c", f"{name}={value}")
+    ]
     return Child(
         "postgres",
         [*identity.prefix, binaries / "postgres", "-D", data, *options],

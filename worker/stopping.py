@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 from celery import signals
@@ -68,6 +69,7 @@ def _stop_consumer(status: int) -> None:
 def exit_now(status: int) -> None:
     """End the process without waiting for threads that a broken device may hold for ever."""
     _log.info("worker.stopped", status=status, threads=threading.active_count())
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # no room left for the log is no reason to stay
+            stream.flush()
     os._exit(status)

@@ -1,0 +1,1 @@
+"""The pipeline's figures: ``python -m bench.pipeline``."""
