@@ -16,6 +16,7 @@ from edict_engine.auxiliary import Auxiliary, call
 from edict_engine.errors import EngineClosed, ParameterError
 from edict_engine.group import Denoise, Trajectory
 from edict_engine.lanes import Lanes
+from edict_engine.probe import find_rungs
 from edict_engine.ticket import Ticket
 
 T = TypeVar("T")
@@ -33,19 +34,27 @@ class Denoiser(Protocol):
     def device(self) -> torch.device:
         """Where it runs."""
 
+    @property
+    def controls_apart(self) -> bool:
+        """Whether attention control needs batches of its own; see ``Lanes``."""
+
 
 class Engine:
     """Runs trajectories in shared batches on one daemon thread. Use it as a context manager.
 
-    ``rungs`` are the allowed row counts of a batch (see ``group``). Every method may be called
-    from any thread; all of them raise ``EngineClosed`` after ``close``.
+    ``rungs`` are the allowed row counts of a batch (see ``group``); None: on a GPU those that its
+    memory holds, found by trying before anything runs, else ``probe.CPU_RUNGS``. Every method may
+    be called from any thread; all of them raise ``EngineClosed`` after ``close``.
     """
 
-    def __init__(self, model: Denoiser, *, rungs: Sequence[int] = (2, 8, 16)) -> None:
+    def __init__(self, model: Denoiser, *, rungs: Sequence[int] | None = None) -> None:
+        if rungs is None:
+            rungs = find_rungs(model)
         if not rungs or min(rungs) < 1:
             raise ParameterError(f"rungs are {tuple(rungs)}: give row counts of at least 1")
         self._largest_rung = max(rungs)
-        self._lanes = Lanes(model.denoise, rungs)
+        self._rungs = tuple(sorted(rungs))
+        self._lanes = Lanes(model.denoise, rungs, controls_apart=model.controls_apart)
         self._auxiliary = Auxiliary(model.device) if model.device.type == "cuda" else None
         self._inbox: deque[tuple[Job, Ticket[Any]]] = deque()
         self._changed = threading.Condition()
@@ -89,6 +98,11 @@ class Engine:
         if self._auxiliary:
             self._auxiliary.close()
         self._thread.join()
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """The row counts that it began with, ascending."""
+        return self._rungs
 
     @property
     def closed(self) -> bool:

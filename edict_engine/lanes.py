@@ -16,7 +16,8 @@ from edict_engine.errors import Cancelled, OutOfMemory
 from edict_engine.group import Denoise, Group, Lane, LatentShape, Submission, T, Trajectory
 from edict_engine.ticket import Ticket
 
-GroupKey = tuple[LatentShape, int]
+GroupKey = tuple[LatentShape, int, bool]
+"""Latent shape, rung, and whether the group is one for attention control only."""
 
 
 class Lanes:
@@ -24,10 +25,15 @@ class Lanes:
 
     ``rungs`` is the ladder of row counts for trajectories that name none: the smallest that holds
     all that runs and waits of their shape, so that a lonely one does not pay for idle rows.
+    ``controls_apart``: trajectories under attention control share no batch with others, for a
+    network that computes other bits where there is any.
     """
 
-    def __init__(self, denoise: Denoise, rungs: Sequence[int]) -> None:
+    def __init__(
+        self, denoise: Denoise, rungs: Sequence[int], *, controls_apart: bool = False
+    ) -> None:
         self._denoise = denoise
+        self._controls_apart = controls_apart
         self._ladder = Ladder(rungs)
         self._waiting: list[Submission] = []
         self._arrivals = 0
@@ -80,7 +86,8 @@ class Lanes:
                 self._waiting.remove(waiting)
                 waiting.ticket.fail(Cancelled("the trajectory was cancelled before it started"))
                 continue
-            key = waiting.trajectory.latent_shape, waiting.pinned or self._rung(waiting)
+            rung = waiting.pinned or self._rung(waiting)
+            key = waiting.trajectory.latent_shape, rung, self._is_apart(waiting)
             if key in closed or not self._fits(key, waiting.rows):
                 closed.add(key)
                 continue
@@ -96,22 +103,29 @@ class Lanes:
         group = self._groups.setdefault(key, Group(key[1]))
         group.admit(Lane(waiting))
 
+    def _is_apart(self, submission: Submission) -> bool:
+        return self._controls_apart and submission.trajectory.guidance.control is not None
+
     def _rung(self, submission: Submission) -> int:
         """Return the rung for all unpinned work of its shape, or for it alone if it is wider."""
-        shape = submission.trajectory.latent_shape
+        shape, apart = submission.trajectory.latent_shape, self._is_apart(submission)
         waiting = sum(
             entry.rows
             for entry in self._waiting
-            if entry.trajectory.latent_shape == shape and entry.pinned is None
+            if entry.trajectory.latent_shape == shape
+            and entry.pinned is None
+            and self._is_apart(entry) == apart
         )
         running = sum(
-            group.busy_rows for (other, _), group in self._groups.items() if other == shape
+            group.busy_rows
+            for (other, _, other_apart), group in self._groups.items()
+            if (other, other_apart) == (shape, apart)
         )
         return max(self._ladder.rung(shape, waiting + running), submission.rows)
 
     def _retreat(self, key: GroupKey, lanes: Sequence[Lane]) -> None:
         """Let ``lanes``, whose batch was too large, wait for a smaller one, or end them."""
-        shape, rung = key
+        shape, rung, _ = key
         memory.release()
         self._ladder.drop(shape, rung)
         for lane in lanes:
