@@ -171,7 +171,9 @@ def _pipeline(family: Family) -> Any:
     )
     if "requires_safety_checker" in names:
         extra["requires_safety_checker"] = False
-    return kind(**parts, **extra, scheduler=diffusers.DDIMScheduler())
+    # Loaders ask for no scheduler, constructors do; the values are those that they do not mend.
+    scheduler = diffusers.DDIMScheduler(steps_offset=1, clip_sample=False)
+    return kind(**parts, **extra, scheduler=scheduler)
 
 
 def _fuse(pipeline: Any, adapter: FoundAdapter) -> None:

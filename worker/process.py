@@ -22,14 +22,18 @@ from celery import Celery, signals
 from celery.platforms import SecurityWarning
 from sqlalchemy.exc import SQLAlchemyError
 
+from edict_engine.compiled import INDUCTOR
 from edict_engine.editor import Editor
 from edict_engine.engine import Engine
+from edict_engine.lora import Adapter
 from edict_engine.model import Model, load_model
 from edict_engine.numerics import fastest_dtype
 from edict_engine.probe import probe_rungs
 from jobs.celery_app import make_app
 from jobs.database import check_database, open_database
+from jobs.errors import ConfigurationError
 from jobs.messages import RUN_SHARD, Shard, queue_name
+from jobs.model_names import split_name
 from jobs.objects import ObjectStore
 from jobs.records import Worker
 from jobs.settings import Settings, parse_model
@@ -66,12 +70,16 @@ def run_process(settings: Settings, *, model: str, device: str, torch_device: st
         store = JobStore(database, max_attempts=settings.max_attempts)
         worker = stack.enter_context(_registered(store, device, loaded))
         keeper = stack.enter_context(LeaseKeeper(store, worker.name, lease=settings.lease_seconds))
-        shape = loaded.latent_shape(loaded.default_size, loaded.default_size)
-        rungs = probe_rungs(loaded, shape, settings.rungs)
-        engine = stack.enter_context(Engine(loaded, rungs=rungs))
+        engine = stack.enter_context(_engine(settings, loaded))
         pool = stack.enter_context(ThreadPoolExecutor(JOB_THREADS, thread_name_prefix="job"))
         runner = _runner(settings, store, keeper, Editor(loaded, engine), pool)
-        _log.info("worker.ready", worker=worker.name, model=loaded.name, revision=loaded.revision)
+        _log.info(
+            "worker.ready",
+            worker=worker.name,
+            model=loaded.name,
+            revision=loaded.revision,
+            rungs=engine.rungs,
+        )
         return _consume(settings, worker, keeper, runner)
 
 
@@ -81,11 +89,37 @@ def _load(settings: Settings, model: str, torch_device: str) -> Model:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     # Logs are read line by line; a bar that is drawn over and over is no line.
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    name, revision = parse_model(model)
     device = torch.device(torch_device)
     auto = settings.dtype == "auto"
     dtype: torch.dtype = fastest_dtype(device) if auto else getattr(torch, settings.dtype)
-    return load_model(name, revision=revision, device=device, dtype=dtype)
+    compiles = settings.compile == "on" or (settings.compile == "auto" and device.type == "cuda")
+    try:
+        parts = split_name(model)
+    except ValueError as error:
+        raise ConfigurationError(f"--model {model!r} {error}") from None
+    return load_model(
+        parts.source,
+        revision=parts.revision,
+        device=device,
+        dtype=dtype,
+        adapters=[Adapter(each.source, each.scale, each.revision) for each in parts.adapters],
+        # Jobs and queues know it by this name.
+        name=parse_model(model)[0],
+        vae_tile=settings.vae_tile_pixels,
+        compiler=INDUCTOR if compiles else None,
+    )
+
+
+def _engine(settings: Settings, model: Model) -> Engine:
+    """Find the batches that fit; with a compiler, this is where it runs."""
+    rungs = settings.rungs
+    if rungs is not None:
+        shape = model.latent_shape(model.default_size, model.default_size)
+        rungs = probe_rungs(model, shape, rungs)
+    engine = Engine(model, rungs=rungs)
+    for rows, reason in model.not_compiled.items():
+        _log.warning("model.not_compiled", rows=rows, reason=reason)
+    return engine
 
 
 @contextmanager
