@@ -98,9 +98,7 @@ class Compiled:
         if not off <= TOLERANCE:
             return f"its output is off by {off:.2g} and {TOLERANCE} is allowed"
         turned = torch.arange(len(sample), device=sample.device).roll(1)
-        moved = self._run(
-            function, sample[turned], timesteps[turned], _take(contexts, turned)
-        )
+        moved = self._run(function, sample[turned], timesteps[turned], _take(contexts, turned))
         if not torch.equal(moved, got[turned]):
             return "the bits of a row depend on its place in the batch"
         return None
@@ -114,9 +112,7 @@ class Compiled:
             return function(sample, times, contexts.hidden, contexts.pooled, contexts.sizes)
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         # The graph's next replay writes into the same memory.
-        return function(
-            sample, times, contexts.hidden, contexts.pooled, contexts.sizes
-        ).clone()
+        return function(sample, times, contexts.hidden, contexts.pooled, contexts.sizes).clone()
 
     def _flat(self) -> Flat:
         def predict(

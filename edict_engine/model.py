@@ -115,9 +115,7 @@ class Model:
         )
         shape = self.latent_shape(self.default_size, self.default_size)
         self._compiled = (
-            None
-            if compiler is None
-            else Compiled(self._predict, compiler, shape, self.device)
+            None if compiler is None else Compiled(self._predict, compiler, shape, self.device)
         )
         self.embed = functools.lru_cache(EMBEDDINGS_KEPT)(self._embed)
 

@@ -9,7 +9,6 @@ from jobs.specs import Spec, parse_spec
 from tests.jobs.factories import edit
 
 
-
 def parse(model: dict[str, str]) -> Spec:
     return parse_spec(edit().model_dump(mode="json") | {"model": model})
 
