@@ -8,6 +8,7 @@ never depend on timing, and a model needs no locks.
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
@@ -43,24 +44,28 @@ class Engine:
     """Runs trajectories in shared batches on one daemon thread. Use it as a context manager.
 
     ``rungs`` are the allowed row counts of a batch (see ``group``); None: on a GPU those that its
-    memory holds, found by trying before anything runs, else ``probe.CPU_RUNGS``. Every method may
-    be called from any thread; all of them raise ``EngineClosed`` after ``close``.
+    memory holds, found by trying before anything runs, else ``probe.CPU_RUNGS``. A function is
+    asked for them, on the device thread: CUDA graphs belong to the thread that records them. Every
+    method may be called from any thread; all of them raise ``EngineClosed`` after ``close``.
     """
 
-    def __init__(self, model: Denoiser, *, rungs: Sequence[int] | None = None) -> None:
-        if rungs is None:
-            rungs = find_rungs(model)
-        if not rungs or min(rungs) < 1:
-            raise ParameterError(f"rungs are {tuple(rungs)}: give row counts of at least 1")
-        self._largest_rung = max(rungs)
-        self._rungs = tuple(sorted(rungs))
-        self._lanes = Lanes(model.denoise, rungs, controls_apart=model.controls_apart)
-        self._auxiliary = Auxiliary(model.device) if model.device.type == "cuda" else None
+    def __init__(
+        self,
+        model: Denoiser,
+        *,
+        rungs: Sequence[int] | Callable[[], Sequence[int]] | None = None,
+    ) -> None:
         self._inbox: deque[tuple[Job, Ticket[Any]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._loop, name="edict-device", daemon=True)
+        self._lanes: Lanes
+        ready: Future[tuple[int, ...]] = Future()
+        self._thread = threading.Thread(
+            target=self._begin, args=(model, rungs, ready), name="edict-device", daemon=True
+        )
         self._thread.start()
+        self._rungs = ready.result()
+        self._auxiliary = Auxiliary(model.device) if model.device.type == "cuda" else None
 
     def submit(
         self, trajectory: Trajectory[T], *, priority: int = 0, rung: int | None = None
@@ -71,7 +76,7 @@ class Engine:
         latents needs. Raises ``ParameterError`` if its rows cannot fit.
         """
         rows = trajectory.guidance.rows
-        limit = self._largest_rung if rung is None else rung
+        limit = self._rungs[-1] if rung is None else rung
         if rows > limit:
             raise ParameterError(
                 f"the trajectory needs {rows} rows and a batch has {limit}: give the engine a "
@@ -122,6 +127,22 @@ class Engine:
             self._inbox.append((job, ticket))
             self._changed.notify()
 
+    def _begin(
+        self,
+        model: Denoiser,
+        rungs: Sequence[int] | Callable[[], Sequence[int]] | None,
+        ready: "Future[tuple[int, ...]]",
+    ) -> None:
+        """Find the rungs, tell ``ready``, and run the loop."""
+        try:
+            found = _find(model, rungs)
+            self._lanes = Lanes(model.denoise, found, controls_apart=model.controls_apart)
+        except BaseException as error:
+            ready.set_exception(error)
+        else:
+            ready.set_result(found)
+            self._loop()
+
     def _loop(self) -> None:
         with torch.inference_mode():
             while self._wait_for_work():
@@ -152,3 +173,15 @@ class Engine:
         for _, ticket in self._inbox:
             ticket.fail(error)
         self._lanes.fail(error)
+
+
+def _find(
+    model: Denoiser, rungs: Sequence[int] | Callable[[], Sequence[int]] | None
+) -> tuple[int, ...]:
+    if rungs is None:
+        found: Sequence[int] = find_rungs(model)
+    else:
+        found = rungs() if callable(rungs) else rungs
+    if not found or min(found) < 1:
+        raise ParameterError(f"rungs are {tuple(found)}: give row counts of at least 1")
+    return tuple(sorted(found))

@@ -112,11 +112,9 @@ def _load(settings: Settings, model: str, torch_device: str) -> Model:
 
 def _engine(settings: Settings, model: Model) -> Engine:
     """Find the batches that fit; with a compiler, this is where it runs."""
-    rungs = settings.rungs
-    if rungs is not None:
-        shape = model.latent_shape(model.default_size, model.default_size)
-        rungs = probe_rungs(model, shape, rungs)
-    engine = Engine(model, rungs=rungs)
+    shape = model.latent_shape(model.default_size, model.default_size)
+    wanted = settings.rungs
+    engine = Engine(model, rungs=wanted and (lambda: probe_rungs(model, shape, wanted)))
     for rows, reason in model.not_compiled.items():
         _log.warning("model.not_compiled", rows=rows, reason=reason)
     return engine
