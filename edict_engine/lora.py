@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from edict_engine.errors import ModelNotFound, ModelNotUsable, ModelUnreachable, ParameterError
 from edict_engine.families import Family
@@ -213,13 +215,29 @@ def _check_all_used(pipeline: Any, file: Path) -> None:
         local_files_only=True,
         **options,
     )
-    weights = [key for key in held if not key.endswith("alpha")]
-    taken = sum(len(_tensors_of(pipeline, part)) for part in pipeline._lora_loadable_modules)
-    if taken != len(weights):
-        raise ValueError(f"it holds {len(weights)} matrices and the model has places for {taken}")
+    weights = [value for key, value in held.items() if not key.endswith("alpha")]
+    taken = [
+        (name, value)
+        for part in pipeline._lora_loadable_modules
+        for name, value in _tensors_of(pipeline, part).items()
+    ]
+    if len(taken) != len(weights):
+        raise ValueError(
+            f"it holds {len(weights)} matrices and the model has places for {len(taken)}"
+        )
+    # By value: every layout has names of its own, and a place that got nothing holds zeros.
+    known = {(dtype, _digest(w, dtype)) for dtype in {v.dtype for _, v in taken} for w in weights}
+    for name, value in taken:
+        if (value.dtype, _digest(value, value.dtype)) not in known:
+            raise ValueError(f"it holds nothing for {name}")
 
 
-def _tensors_of(pipeline: Any, part: str) -> Mapping[str, Any]:
+def _digest(tensor: Tensor, dtype: torch.dtype) -> bytes:
+    plain = tensor.detach().cpu().to(dtype).contiguous()
+    return hashlib.sha256(plain.view(torch.uint8).numpy()).digest() + str(plain.shape).encode()
+
+
+def _tensors_of(pipeline: Any, part: str) -> Mapping[str, Tensor]:
     """Return the adapter's own parameters that were put into one network, by name."""
     network = getattr(pipeline, part, None)
     if network is None:

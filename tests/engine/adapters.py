@@ -9,6 +9,7 @@ from torch import Tensor
 from edict_engine.model import Model
 
 RANK = 4
+PLACES = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
 
 
 def write_lora(
@@ -19,7 +20,7 @@ def write_lora(
     tensors: dict[str, Tensor] = {}
     for part in parts:
         for name, module in getattr(model._networks, part).named_modules():
-            if name.endswith(("to_q", "to_v", "q_proj", "v_proj")):
+            if name.endswith(PLACES):
                 rows, columns = module.weight.shape
                 for side, shape in (("A", (RANK, columns)), ("B", (rows, RANK))):
                     values = torch.randn(shape, generator=generator) * 0.3
