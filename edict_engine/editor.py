@@ -32,6 +32,7 @@ from edict_engine.model import Model
 from edict_engine.parameters import SamplerParameters, check_guidance
 from edict_engine.samplers import AfterStep, Sampler, get_sampler, keep
 from edict_engine.schedule import Step
+from edict_engine.transfers import move
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Editor:
         )
         pair, rung = errand.run(inverting)
         return Inversion(
-            image=start.cpu(),
+            image=move(start, "cpu"),
             pair=pair.to("cpu"),
             parameters=parameters,
             prompt=prompt,
@@ -279,7 +280,8 @@ class Editor:
         return quantise(self.model.encode(pixels) / self.model.schedule.image_scale)
 
     def _decode(self, z: Tensor) -> Tensor:
-        return self.model.decode(self.model.schedule.image_scale * to_float(z)).cpu()
+        latent = self.model.schedule.image_scale * to_float(z)
+        return move(self.model.decode(latent), "cpu")
 
     def _largest_difference(self, z: Tensor, other: Tensor) -> float:
         return self.model.schedule.image_scale * to_float((z - other).abs().max()).item()

@@ -8,6 +8,7 @@ never depend on timing, and a model needs no locks.
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, Protocol, Self, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from edict_engine.auxiliary import Auxiliary, call
 from edict_engine.errors import EngineClosed, ParameterError
 from edict_engine.group import Denoise, Trajectory
 from edict_engine.lanes import Lanes
+from edict_engine.probe import find_rungs
 from edict_engine.ticket import Ticket
 
 T = TypeVar("T")
@@ -33,28 +35,40 @@ class Denoiser(Protocol):
     def device(self) -> torch.device:
         """Where it runs."""
 
+    @property
+    def controls_apart(self) -> bool:
+        """Whether attention control needs batches of its own; see ``Lanes``."""
+
 
 class Engine:
     """Runs trajectories in shared batches on one daemon thread. Use it as a context manager.
 
-    ``rungs`` are the allowed row counts of a batch (see ``group``). Work of at least the priority
-    ``express`` goes before all other work, turn by turn (see ``lanes``). Every method may be called
-    from any thread; all of them raise ``EngineClosed`` after ``close``.
+    ``rungs`` are the allowed row counts of a batch (see ``group``); None: on a GPU those that its
+    memory holds, found by trying before anything runs, else ``probe.CPU_RUNGS``. A function is
+    asked for them, on the device thread: CUDA graphs belong to the thread that records them. Work
+    of at least the priority ``express`` goes before all other work, turn by turn (see ``lanes``).
+    Every method may be called from any thread; all of them raise ``EngineClosed`` after ``close``.
     """
 
     def __init__(
-        self, model: Denoiser, *, rungs: Sequence[int] = (2, 8, 16), express: int | None = None
+        self,
+        model: Denoiser,
+        *,
+        rungs: Sequence[int] | Callable[[], Sequence[int]] | None = None,
+        express: int | None = None,
     ) -> None:
-        if not rungs or min(rungs) < 1:
-            raise ParameterError(f"rungs are {tuple(rungs)}: give row counts of at least 1")
-        self._largest_rung = max(rungs)
-        self._lanes = Lanes(model.denoise, rungs, express=express)
-        self._auxiliary = Auxiliary(model.device) if model.device.type == "cuda" else None
+        self._express = express
         self._inbox: deque[tuple[Job, Ticket[Any]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._loop, name="edict-device", daemon=True)
+        self._lanes: Lanes
+        ready: Future[tuple[int, ...]] = Future()
+        self._thread = threading.Thread(
+            target=self._begin, args=(model, rungs, ready), name="edict-device", daemon=True
+        )
         self._thread.start()
+        self._rungs = ready.result()
+        self._auxiliary = Auxiliary(model.device) if model.device.type == "cuda" else None
 
     def submit(
         self, trajectory: Trajectory[T], *, priority: int = 0, rung: int | None = None
@@ -65,7 +79,7 @@ class Engine:
         latents needs. Raises ``ParameterError`` if its rows cannot fit.
         """
         rows = trajectory.guidance.rows
-        limit = self._largest_rung if rung is None else rung
+        limit = self._rungs[-1] if rung is None else rung
         if rows > limit:
             raise ParameterError(
                 f"the trajectory needs {rows} rows and a batch has {limit}: give the engine a "
@@ -94,6 +108,11 @@ class Engine:
         self._thread.join()
 
     @property
+    def rungs(self) -> tuple[int, ...]:
+        """The row counts that it began with, ascending."""
+        return self._rungs
+
+    @property
     def closed(self) -> bool:
         """Whether ``close`` was called."""
         return self._closed
@@ -110,6 +129,27 @@ class Engine:
                 raise EngineClosed("the engine is closed: make a new one")
             self._inbox.append((job, ticket))
             self._changed.notify()
+
+    def _begin(
+        self,
+        model: Denoiser,
+        rungs: Sequence[int] | Callable[[], Sequence[int]] | None,
+        ready: "Future[tuple[int, ...]]",
+    ) -> None:
+        """Find the rungs, tell ``ready``, and run the loop."""
+        try:
+            found = _find(model, rungs)
+            self._lanes = Lanes(
+                model.denoise,
+                found,
+                express=self._express,
+                controls_apart=model.controls_apart,
+            )
+        except BaseException as error:
+            ready.set_exception(error)
+        else:
+            ready.set_result(found)
+            self._loop()
 
     def _loop(self) -> None:
         with torch.inference_mode():
@@ -141,3 +181,15 @@ class Engine:
         for _, ticket in self._inbox:
             ticket.fail(error)
         self._lanes.fail(error)
+
+
+def _find(
+    model: Denoiser, rungs: Sequence[int] | Callable[[], Sequence[int]] | None
+) -> tuple[int, ...]:
+    if rungs is None:
+        found: Sequence[int] = find_rungs(model)
+    else:
+        found = rungs() if callable(rungs) else rungs
+    if not found or min(found) < 1:
+        raise ParameterError(f"rungs are {tuple(found)}: give row counts of at least 1")
+    return tuple(sorted(found))

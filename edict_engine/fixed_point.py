@@ -31,6 +31,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from edict_engine.transfers import move
+
 SCALE = 2**32
 
 #: Largest allowed magnitude of a latent x_t and of a guided noise. Real ones stay below 100.
@@ -52,7 +54,7 @@ class LatentPair:
 
     def to(self, device: torch.device | str) -> "LatentPair":
         """Return the pair on ``device``."""
-        return LatentPair(self.x.to(device), self.y.to(device))
+        return LatentPair(move(self.x, device), move(self.y, device))
 
     def equal(self, other: "LatentPair") -> bool:
         """Tell whether every integer of both members is the same."""

@@ -28,6 +28,7 @@ from edict_engine.guidance import Guidance
 from edict_engine.memory import ran_out
 from edict_engine.samplers import Coroutine, Query
 from edict_engine.ticket import Ticket
+from edict_engine.transfers import move
 
 LatentShape = tuple[int, int, int]
 
@@ -242,7 +243,7 @@ class Group:
         layout = self._layout = self._layout or _Layout.of(self.lanes, self.rung)
         outputs = denoise(
             latents[layout.owners],
-            timesteps.to(latents.device)[layout.owners],
+            move(timesteps, latents.device)[layout.owners],
             layout.contexts,
             layout.controls,
         )

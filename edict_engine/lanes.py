@@ -14,14 +14,23 @@ every turn while there are any: their time depends on nobody's work but one turn
 import bisect
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from edict_engine import memory
 from edict_engine.errors import Cancelled, OutOfMemory
 from edict_engine.group import Denoise, Group, Lane, LatentShape, Submission, T, Trajectory
 from edict_engine.ticket import Ticket
 
-GroupKey = tuple[LatentShape, int, bool]
-"""Latent shape, rung, and whether it is an express group."""
+
+class Apart(NamedTuple):
+    """Why a trajectory does not share batches with all others of its shape and rung."""
+
+    express: bool
+    controlled: bool
+
+
+GroupKey = tuple[LatentShape, int, Apart]
+"""Latent shape, rung, and what sets its work apart: hurry, or attention control."""
 
 
 class Lanes:
@@ -30,13 +39,21 @@ class Lanes:
     ``rungs`` is the ladder of row counts for trajectories that name none: the smallest that holds
     all that runs and waits of their shape, so that a lonely one does not pay for idle rows.
     ``express`` is the priority from which trajectories are express; None: none are.
+    ``controls_apart``: trajectories under attention control share no batch with others, for a
+    network that computes other bits where there is any.
     """
 
     def __init__(
-        self, denoise: Denoise, rungs: Sequence[int], *, express: int | None = None
+        self,
+        denoise: Denoise,
+        rungs: Sequence[int],
+        *,
+        express: int | None = None,
+        controls_apart: bool = False,
     ) -> None:
         self._denoise = denoise
         self._express = math.inf if express is None else express
+        self._controls_apart = controls_apart
         self._ladder = Ladder(rungs)
         self._waiting: list[Submission] = []
         self._arrivals = 0
@@ -107,26 +124,28 @@ class Lanes:
         group.admit(Lane(waiting))
 
     def _key(self, submission: Submission) -> GroupKey:
-        shape, express = submission.trajectory.latent_shape, self._hurries(submission)
-        return shape, submission.pinned or self._rung(submission, express=express), express
+        rung = submission.pinned or self._rung(submission)
+        return submission.trajectory.latent_shape, rung, self._apart(submission)
 
-    def _hurries(self, submission: Submission) -> bool:
-        return -submission.rank[0] >= self._express
+    def _apart(self, submission: Submission) -> Apart:
+        hurries = -submission.rank[0] >= self._express
+        controlled = submission.trajectory.guidance.control is not None
+        return Apart(hurries, controlled and self._controls_apart)
 
-    def _rung(self, submission: Submission, *, express: bool) -> int:
+    def _rung(self, submission: Submission) -> int:
         """Return the rung for all unpinned work like it, or for it alone if it is wider."""
-        shape = submission.trajectory.latent_shape
+        shape, apart = submission.trajectory.latent_shape, self._apart(submission)
         waiting = sum(
             entry.rows
             for entry in self._waiting
             if entry.trajectory.latent_shape == shape
             and entry.pinned is None
-            and self._hurries(entry) == express
+            and self._apart(entry) == apart
         )
         running = sum(
             group.busy_rows
-            for (other, _, hurries), group in self._groups.items()
-            if (other, hurries) == (shape, express)
+            for (other, _, other_apart), group in self._groups.items()
+            if (other, other_apart) == (shape, apart)
         )
         return max(self._ladder.rung(shape, waiting + running), submission.rows)
 
@@ -144,7 +163,7 @@ class Lanes:
 
 
 def _is_express(key: GroupKey) -> bool:
-    return key[2]
+    return key[2].express
 
 
 class Ladder:

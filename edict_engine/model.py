@@ -5,7 +5,8 @@ and option names end here. ``Model`` is not locked; the engine calls it from one
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,14 @@ from edict_engine import numerics
 from edict_engine.attention import Control, RowControl, share_tokens
 from edict_engine.attention_processor import control_attention
 from edict_engine.checkpoint import Checkpoint, find_checkpoint, read_json
+from edict_engine.compiled import Compiled
 from edict_engine.conditioning import Conditioning
 from edict_engine.errors import ModelNotUsable, PromptTooLong
 from edict_engine.families import Family, Networks, find_family
+from edict_engine.lora import Adapter, find_adapters, fuse_adapters, revision_with
 from edict_engine.schedule import NoiseSchedule
+from edict_engine.transfers import move
+from edict_engine.vae import tile_vae, vae_precision
 
 #: Prompts whose embeddings are kept. One of SD 1.x takes 77 · 768 · 2 bytes = 118 kB.
 EMBEDDINGS_KEPT = 256
@@ -37,15 +42,24 @@ def load_model(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.bfloat16,
     vae_dtype: torch.dtype = torch.float32,
+    adapters: Sequence[Adapter] = (),
+    name: str | None = None,
+    vae_tile: int | None = None,
+    compiler: str | None = None,
     local_files_only: bool = False,
 ) -> "Model":
     """Load "demo", a folder or a hub id; safetensors only, and never any code.
 
     ``dtype`` is the denoiser's precision; the text encoder, run once a prompt, has at least
-    float32. ``vae_dtype`` may be float16 only for a VAE whose config has ``force_upcast`` false:
-    the activations of others overflow. On CUDA, ``numerics.make_deterministic`` is called.
+    float32. ``vae_dtype``; a VAE that overflows in float16 gets that instead (see
+    ``vae``). On CUDA, ``numerics.make_deterministic`` is called.
 
-    Raises ``ModelNotFound`` or ``ModelNotUsable``, with what to do.
+    ``adapters`` are fused into the weights, and ``revision`` is that of the checkpoint without
+    them (see ``lora``). ``name``: what to call the model; default: ``source``. ``vae_tile``: the
+    side, in pixels, of the tiles in which the VAE runs larger images. ``compiler``: the backend of
+    ``torch.compile`` for the denoiser, such as "inductor"; None: it runs as it is.
+
+    Raises ``ModelNotFound``, ``ModelNotUsable`` or ``ParameterError``, with what to do.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -55,11 +69,19 @@ def load_model(
     schedule = NoiseSchedule.from_config(config)
     index = read_json(checkpoint.folder / "model_index.json")
     kind = find_family(index)
-    _check_vae_dtype(checkpoint.folder, vae_dtype)
+    found = find_adapters(adapters, local_files_only=local_files_only)
+    vae_dtype = vae_precision(checkpoint.folder, vae_dtype)
     networks = _load_networks(kind, checkpoint.folder, dtype, vae_dtype)
     family = kind(networks, index)
+    fuse_adapters(family, found)
+    tile_vae(networks.vae, vae_tile)
     _place(networks, device)
-    return Model(checkpoint, schedule, family)
+    named = replace(
+        checkpoint,
+        name=name or checkpoint.name,
+        revision=revision_with(checkpoint.revision, found),
+    )
+    return Model(named, schedule, family, compiler)
 
 
 class Model:
@@ -70,7 +92,13 @@ class Model:
     with a cache of the latest prompts.
     """
 
-    def __init__(self, checkpoint: Checkpoint, schedule: NoiseSchedule, family: Family) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        schedule: NoiseSchedule,
+        family: Family,
+        compiler: str | None = None,
+    ) -> None:
         networks = family.networks
         self.name = checkpoint.name
         self.revision = checkpoint.revision
@@ -84,6 +112,10 @@ class Model:
         self.max_tokens: int = min(
             networks.tokenizer.model_max_length,
             networks.text_encoder.config.max_position_embeddings,
+        )
+        shape = self.latent_shape(self.default_size, self.default_size)
+        self._compiled = (
+            None if compiler is None else Compiled(self._predict, compiler, shape, self.device)
         )
         self.embed = functools.lru_cache(EMBEDDINGS_KEPT)(self._embed)
 
@@ -109,7 +141,27 @@ class Model:
 
     def fingerprint(self, rung: int, latent_shape: tuple[int, int, int]) -> str:
         """Describe what the bits of ``denoise`` depend on; see ``numerics.fingerprint``."""
-        return numerics.fingerprint(self.device, self.dtype, rung, latent_shape)
+        plain = numerics.fingerprint(self.device, self.dtype, rung, latent_shape)
+        how = self._compiled and self._compiled.how(rung, latent_shape)
+        vae = self._networks.vae
+        tile = vae.tile_sample_min_size if vae.use_tiling else None
+        return numerics.extended(plain, compiled=how, vae_tile=tile)
+
+    @property
+    def vae_dtype(self) -> torch.dtype:
+        """The VAE's precision: float32 where the one asked for would overflow."""
+        dtype: torch.dtype = self._networks.vae.dtype
+        return dtype
+
+    @property
+    def controls_apart(self) -> bool:
+        """Whether rows under attention control need batches of their own (see ``compiled``)."""
+        return self._compiled is not None
+
+    @property
+    def not_compiled(self) -> Mapping[int, str]:
+        """Row counts that a compiler was asked for and not used, and why."""
+        return self._compiled.reasons if self._compiled else {}
 
     @torch.inference_mode()
     def _embed(self, prompt: str) -> Conditioning:
@@ -155,7 +207,7 @@ class Model:
         checkpoint's scaling factor.
         """
         vae = self._networks.vae
-        posterior = vae.encode(pixels[None].to(self.device, vae.dtype)).latent_dist
+        posterior = vae.encode(move(pixels[None], self.device).to(vae.dtype)).latent_dist
         latent: Tensor = posterior.mode()[0].to(torch.float64) * vae.config.scaling_factor
         return _on_grid(latent)
 
@@ -186,23 +238,18 @@ class Model:
         that are their targets and no others.
         """
         sample = latents.to(self.dtype, memory_format=numerics.memory_format(self.device))
-        options = {"controls": controls} if controls else None
-        output = self._family.predict(sample, timesteps, contexts, options)
+        if controls:
+            output = self._family.predict(sample, timesteps, contexts, {"controls": controls})
+        else:
+            output = (self._compiled or self._predict)(sample, timesteps, contexts)
         return self.schedule.to_noise(output, latents, timesteps)
+
+    def _predict(self, sample: Tensor, timesteps: Tensor, contexts: Conditioning) -> Tensor:
+        return self._family.predict(sample, timesteps, contexts, None)
 
 
 def _on_grid(latent: Tensor) -> Tensor:
     return (latent.to(torch.float64) / LATENT_GRID).round() * LATENT_GRID
-
-
-def _check_vae_dtype(folder: Path, dtype: torch.dtype) -> None:
-    # diffusers takes a config without the key to be true.
-    force_upcast = read_json(folder / "vae" / "config.json").get("force_upcast", True)
-    if dtype == torch.float16 and force_upcast:
-        raise ModelNotUsable(
-            f"the VAE in {folder} overflows in float16: choose float32 or bfloat16 as vae_dtype, "
-            "or a VAE that was made for float16 (force_upcast false in its config)"
-        )
 
 
 def _load_networks(

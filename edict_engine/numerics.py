@@ -52,6 +52,12 @@ def fingerprint(
     )
 
 
+def extended(fingerprint: str, **options: object) -> str:
+    """Add the ``options`` that are not None to a fingerprint; without any it stays as it was."""
+    extra = (f"{name}={value}" for name, value in options.items() if value is not None)
+    return ";".join([fingerprint, *extra])
+
+
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)

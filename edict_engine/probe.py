@@ -5,7 +5,7 @@ device); the loop survives that (see ``lanes``). The probe saves it from finding
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -17,7 +17,21 @@ from edict_engine.group import Denoise, LatentShape
 #: and a second shape's cached blocks.
 SPARE = 0.15
 
+#: Row counts for those who name none. Beyond the last, a GPU of today does no more rows a second.
+GPU_RUNGS = (2, 8, 16, 32)
+#: Idle rows cost a CPU as much as busy ones, and a larger batch gains it little.
+CPU_RUNGS = (2, 8, 16)
 
+
+class Device(Protocol):
+    """Something that runs somewhere."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+
+
+@runtime_checkable
 class Probed(Protocol):
     """All that the probe needs of a model."""
 
@@ -31,6 +45,21 @@ class Probed(Protocol):
 
     def embed(self, prompt: str, /) -> Conditioning:
         """Return one row's conditioning."""
+
+    @property
+    def default_size(self) -> int:
+        """Side of the images that it is made for, in pixels."""
+
+    def latent_shape(self, height: int, width: int, /) -> LatentShape:
+        """Return (C, H, W) for such an image."""
+
+
+def find_rungs(model: Device) -> tuple[int, ...]:
+    """Return the row counts for images of the model's own size where nobody names any."""
+    if model.device.type != "cuda" or not isinstance(model, Probed):
+        return CPU_RUNGS
+    size = model.default_size
+    return probe_rungs(model, model.latent_shape(size, size), GPU_RUNGS)
 
 
 def probe_rungs(

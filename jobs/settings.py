@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobs.addresses import parse_networks
 from jobs.errors import ConfigurationError
+from jobs.model_names import MARK, split_name, split_revision
 
 _USER = re.compile(r"(?<=://).*@", re.DOTALL)
 _SECRET_PARAMETER = re.compile(r"(?i)([?&;][^=&;]*(?:password|secret|token)[^=&;]*=)[^&;]*")
@@ -53,8 +54,8 @@ class Settings(BaseSettings):
     """None for both keys: boto3 looks in its usual places (profile, instance role)."""
 
     models: Names = ("demo",)
-    """The catalogue: model folders or hub ids (`name@revision` pins one) that jobs may name. The
-    first is the default."""
+    """The catalogue: model folders or hub ids (`name@revision` pins one, `+lora=FILE:SCALE` adds an
+    adapter; see `jobs.model_names`) that jobs may name. The first is the default."""
     source_buckets: Names = ()
     """Buckets besides our own that jobs may read images from."""
     max_source_bytes: int = Field(default=64 * 2**20, gt=0)
@@ -62,8 +63,13 @@ class Settings(BaseSettings):
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Precision of the network; round trips are exact at any."""
-    rungs: Annotated[tuple[int, ...], NoDecode, BeforeValidator(_split)] = (2, 8, 16)
-    """Batch shapes of the engine, in network rows; a guided image takes two."""
+    rungs: Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_split)] = None
+    """Batch shapes of the engine, in network rows; a guided image takes two. None: as many as the
+    device's memory holds, found by trying."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether `torch.compile` makes the network faster; auto: on GPUs. Takes minutes at start."""
+    vae_tile_pixels: int | None = Field(default=None, gt=0)
+    """Side of the tiles in which the VAE runs larger images, to save memory; None: whole."""
     worker_shards: int = Field(default=8, ge=1, le=64)
     """Messages that a worker process has in hand at once. With more than it takes to fill the
     device's batches, images come and go while it computes."""
@@ -99,6 +105,8 @@ class Settings(BaseSettings):
     def _has_a_default(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if not names or not all(names):
             raise ValueError("names no model; give at least one folder or hub id, such as 'demo'")
+        for name in names:
+            split_name(name)
         return names
 
     @property
@@ -177,9 +185,11 @@ def _is_alive(pid: int) -> bool:
 
 
 def parse_model(name: str) -> tuple[str, str | None]:
-    """Take `name@revision` apart; a folder's path may hold an `@` before its last slash."""
-    base, _, revision = name.rpartition("@")
-    return (base, revision) if base and revision and "/" not in revision else (name, None)
+    """Tell what jobs and queues call a model, and its revision if it is pinned.
+
+    A name with adapters stays whole: all that is pinned in it is part of the name.
+    """
+    return (name, None) if MARK in name else split_revision(name)
 
 
 def without_password(url: str) -> str:

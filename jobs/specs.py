@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from jobs.errors import InvalidInput
+from jobs.model_names import split_name
 
 MAX_PROMPT_CHARACTERS = 2_000
 MAX_IMAGE_SIZE = 4_096
@@ -80,10 +81,23 @@ class Source(_Frozen):
     sha256: Sha256
 
 
-class ModelRef(_Frozen):
-    """A model of the deployment's catalogue; without a revision, the one the workers serve."""
+def _model_name(name: str) -> str:
+    split_name(name)
+    return name
 
-    name: Annotated[str, Field(min_length=1, max_length=500), AfterValidator(_printable)]
+
+class ModelRef(_Frozen):
+    """A model of the deployment's catalogue; without a revision, the one the workers serve.
+
+    The name says which LoRA adapters are fused into it, if any (see `jobs.model_names`).
+    """
+
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=500),
+        AfterValidator(_printable),
+        AfterValidator(_model_name),
+    ]
     revision: (
         Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)] | None
     ) = None

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobs.celery_app import check_broker, make_app
 from jobs.database import check_database, open_database
 from jobs.errors import JobsError
+from jobs.model_names import AdapterName, split_name
 from jobs.objects import ObjectStore
 from jobs.settings import Settings, parse_model
 from jobs.store import JobStore
@@ -138,10 +139,24 @@ def check_workers(settings: Settings) -> str:
 
 def check_models(settings: Settings) -> str:
     """Every model of the catalogue that should lie on this machine does."""
-    return "; ".join(_model(parse_model(model)[0]) for model in settings.models)
+    return "; ".join(_model(model) for model in settings.models)
 
 
 def _model(name: str) -> str:
+    parts = split_name(name)
+    said = _checkpoint(parts.source)
+    return "".join([said, *(f" + {_adapter(each)}" for each in parts.adapters)])
+
+
+def _adapter(adapter: AdapterName) -> str:
+    # As for models: what looks like a hub id is the workers' to fetch.
+    source = adapter.source
+    if not Path(source).exists() and (source.startswith((".", "/", "~")) or "/" not in source):
+        raise _Bad(f"LoRA {source}: there is no such file or folder; correct EDICT_MODELS")
+    return f"LoRA {source} at {adapter.scale:g}"
+
+
+def _checkpoint(name: str) -> str:
     folder = _demo_folder() if name == "demo" else Path(name)
     if not folder.is_dir():
         if name == "demo" or name.startswith((".", "/", "~")) or name.count("/") != 1:

@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -24,15 +23,19 @@ from celery.platforms import SecurityWarning
 from sqlalchemy import Engine as Database
 from sqlalchemy.exc import SQLAlchemyError
 
+from edict_engine.compiled import INDUCTOR
 from edict_engine.editor import Editor
 from edict_engine.engine import Engine
+from edict_engine.lora import Adapter
 from edict_engine.model import Model, load_model
 from edict_engine.numerics import fastest_dtype
 from edict_engine.probe import probe_rungs
 from jobs.celery_app import check_broker, make_app
 from jobs.database import open_database
+from jobs.errors import ConfigurationError
 from jobs.lanes import INTERACTIVE_PRIORITY, Lane
 from jobs.messages import RUN_SHARD, Shard, queue_name
+from jobs.model_names import split_name
 from jobs.objects import ObjectStore
 from jobs.records import Worker
 from jobs.services import check_tables, wait_for_services
@@ -76,15 +79,12 @@ def run_process(settings: Settings, *, model: str, device: str, torch_device: st
         _wait_for_services(database, app, objects)
         loaded = _load(settings, model, torch_device)
         store = JobStore(database, max_attempts=settings.max_attempts)
-        worker = stack.enter_context(_registered(store, device, loaded, settings.rungs))
+        engine = stack.enter_context(_engine(settings, loaded))
+        worker = stack.enter_context(_registered(store, device, loaded, engine.rungs))
         lease = settings.lease_seconds
         keeper = stack.enter_context(
             LeaseKeeper(store, worker.name, lease=lease, models=worker.labels)
         )
-        shape = loaded.latent_shape(loaded.default_size, loaded.default_size)
-        rungs = probe_rungs(loaded, shape, settings.rungs)
-        store.register_worker(replace(worker, lanes=_lanes(rungs), seen_at=utc_now()))
-        engine = stack.enter_context(Engine(loaded, rungs=rungs, express=INTERACTIVE_PRIORITY))
         uploads = stack.enter_context(_pool(UPLOAD_THREADS, "upload"))
         editor = Editor(loaded, engine)
         sources = _sources(settings, objects, loaded)
@@ -105,7 +105,13 @@ def run_process(settings: Settings, *, model: str, device: str, torch_device: st
             )
             for lane in Lane
         }
-        _log.info("worker.ready", worker=worker.name, model=loaded.name, revision=loaded.revision)
+        _log.info(
+            "worker.ready",
+            worker=worker.name,
+            model=loaded.name,
+            revision=loaded.revision,
+            rungs=engine.rungs,
+        )
         return _consume(app, settings, worker, keeper, runners)
 
 
@@ -130,11 +136,36 @@ def _load(settings: Settings, model: str, torch_device: str) -> Model:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     # Logs are read line by line; a bar that is drawn over and over is no line.
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    name, revision = parse_model(model)
     device = torch.device(torch_device)
     auto = settings.dtype == "auto"
     dtype: torch.dtype = fastest_dtype(device) if auto else getattr(torch, settings.dtype)
-    return load_model(name, revision=revision, device=device, dtype=dtype)
+    compiles = settings.compile == "on" or (settings.compile == "auto" and device.type == "cuda")
+    try:
+        parts = split_name(model)
+    except ValueError as error:
+        raise ConfigurationError(f"--model {model!r} {error}") from None
+    return load_model(
+        parts.source,
+        revision=parts.revision,
+        device=device,
+        dtype=dtype,
+        adapters=[Adapter(each.source, each.scale, each.revision) for each in parts.adapters],
+        # Jobs and queues know it by this name.
+        name=parse_model(model)[0],
+        vae_tile=settings.vae_tile_pixels,
+        compiler=INDUCTOR if compiles else None,
+    )
+
+
+def _engine(settings: Settings, model: Model) -> Engine:
+    """Find the batches that fit; with a compiler, this is where it runs."""
+    shape = model.latent_shape(model.default_size, model.default_size)
+    wanted = settings.rungs
+    rungs = wanted and (lambda: probe_rungs(model, shape, wanted))
+    engine = Engine(model, rungs=rungs, express=INTERACTIVE_PRIORITY)
+    for rows, reason in model.not_compiled.items():
+        _log.warning("model.not_compiled", rows=rows, reason=reason)
+    return engine
 
 
 @contextmanager

@@ -31,6 +31,8 @@ class Family(ABC):
 
     classes: ClassVar[Mapping[str, tuple[str, ...]]]
     libraries: ClassVar[Mapping[str, str]]
+    pipeline: ClassVar[str | None] = None
+    """diffusers' class for it, whose loader reads LoRA adapters; None: they are not covered."""
 
     def __init__(self, networks: Networks, index: Mapping[str, Any]) -> None:
         self.networks = networks

@@ -21,6 +21,7 @@ SIZES = 6
 class StableDiffusionXL(Family):
     """Stable Diffusion XL's base model. The refiner, with one encoder, is another."""
 
+    pipeline: ClassVar = "StableDiffusionXLPipeline"
     classes: ClassVar = {
         "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
         "tokenizer_2": ("CLIPTokenizer", "CLIPTokenizerFast"),

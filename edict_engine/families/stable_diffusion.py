@@ -22,6 +22,7 @@ class StableDiffusion(Family):
         "vae": ("AutoencoderKL",),
     }
     libraries: ClassVar = {"text_encoder": "transformers", "unet": "diffusers", "vae": "diffusers"}
+    pipeline: ClassVar = "StableDiffusionPipeline"
 
     def check(self) -> None:
         """Raise ``ModelNotUsable`` where the parts do not fit each other."""

@@ -100,6 +100,7 @@ class FakeModel:
     """
 
     device = torch.device("cpu")
+    controls_apart = False
 
     def __init__(self) -> None:
         self.calls: list[tuple[torch.Size, list[int]]] = []

@@ -15,6 +15,7 @@ from edict_engine.engine import Engine
 from edict_engine.errors import Cancelled, EngineClosed, ParameterError
 from edict_engine.lanes import Lanes
 from edict_engine.parameters import SamplerParameters
+from edict_engine.probe import CPU_RUNGS
 from edict_engine.ticket import Ticket
 
 from .conftest import FakeModel, fake_guidance, start_pair, trajectory
@@ -172,3 +173,28 @@ def test_a_bug_in_the_loop_reaches_its_callers_and_the_engine_lives_on(
         with pytest.raises(ZeroDivisionError, match="a bug"):
             engine.submit(trajectory(TWO_STEPS)).result(30)
         engine.submit(trajectory(TWO_STEPS)).result(30)
+
+
+def test_rungs_are_asked_for_on_the_thread_that_will_use_them() -> None:
+    names: list[str] = []
+
+    def find() -> tuple[int, ...]:
+        names.append(threading.current_thread().name)
+        return 8, 2
+
+    with Engine(FakeModel(), rungs=find) as engine:
+        assert engine.rungs == (2, 8)
+    assert names == ["edict-device"]
+    with Engine(FakeModel()) as engine:
+        assert engine.rungs == CPU_RUNGS
+
+
+def test_an_engine_whose_rungs_cannot_be_found_says_why() -> None:
+    def find() -> tuple[int, ...]:
+        raise ValueError("no such device")
+
+    with pytest.raises(ValueError, match="no such device"):
+        Engine(FakeModel(), rungs=find)
+    for rungs in ((), (0, 2)):
+        with pytest.raises(ParameterError, match="at least 1"):
+            Engine(FakeModel(), rungs=rungs)
