@@ -10,6 +10,7 @@ from typing import Literal
 from PIL import Image
 from torch import Tensor
 
+from edict_engine.conditioning import Conditioning
 from edict_engine.engine import Engine
 from edict_engine.errand import Errand, OnProgress, ShouldStop
 from edict_engine.errors import ModelMismatch, ParameterError
@@ -139,6 +140,11 @@ class Editor:
         that from the prompts (see ``masked``). Raises ``ModelMismatch`` if another model made the
         inversion.
         """
+        if attention_control and not self.model.controls_attention:
+            raise ParameterError(
+                "attention_control is for models with a UNet, and this one has a transformer: "
+                "leave it out, or give a mask to keep the rest of the image"
+            )
         errand = Errand(self.engine, priority, on_progress, should_stop)
         scale = inversion.parameters.guidance if guidance is None else guidance
         check_guidance(scale)
@@ -172,7 +178,7 @@ class Editor:
         errand.run(self._generation(inversion, own, recorder), rung)
         if inside is not None:
             return inside.to(self.model.device), recorder.states
-        contrast = errand.call(lambda: self._contrast(inversion.prompt, prompt))
+        contrast = errand.call(lambda: self._contrast(inversion.prompt, prompt, parameters))
         search = Trajectory(
             lambda: find_mask(recorder.states, grid), contrast, inversion.pair.shape, looks
         )
@@ -210,6 +216,11 @@ class Editor:
         )
 
     def _sampler(self, parameters: SamplerParameters) -> tuple[Sampler, tuple[Step, ...]]:
+        if parameters.sizes is not None and not self.model.takes_sizes:
+            raise ParameterError(
+                "original_size, crop_top_left and target_size are for SDXL, and this model is not "
+                "told sizes: leave them out"
+            )
         grid = self.model.schedule.grid(parameters.steps, parameters.strength)
         return get_sampler(parameters.sampler), grid
 
@@ -226,7 +237,12 @@ class Editor:
         )
 
     def _pixels(self, image: Image.Image) -> Tensor:
-        factor = self.model.pixel_factor
+        factor, largest = self.model.pixel_factor, self.model.largest_side
+        if largest is not None and max(image.size) > largest:
+            raise ParameterError(
+                f"the image has {image.width}x{image.height} pixels and the model takes at most "
+                f"{largest} along a side: load it with a size, say {self.model.default_size}"
+            )
         if image.width % factor or image.height % factor:
             raise ParameterError(
                 f"the image has {image.width}x{image.height} pixels and the model takes multiples "
@@ -252,7 +268,10 @@ class Editor:
         base: str | None = None,
     ) -> ClassifierFree:
         """Guide to ``prompt``; with ``base`` by the attention maps of that prompt."""
-        embed, train = self.model.embed, self.model.schedule.train_timesteps
+        def embed(text: str) -> Conditioning:
+            return self._embed(text, parameters)
+
+        train = self.model.schedule.train_timesteps
         low, high = parameters.guidance_interval
         return ClassifierFree(
             embed(negative_prompt),
@@ -264,8 +283,12 @@ class Editor:
             attention=None if base is None else self.model.attention_control(base, prompt),
         )
 
-    def _contrast(self, base: str, prompt: str) -> Contrast:
-        return Contrast(self.model.embed(base), self.model.embed(prompt))
+    def _contrast(self, base: str, prompt: str, parameters: SamplerParameters) -> Contrast:
+        return Contrast(self._embed(base, parameters), self._embed(prompt, parameters))
+
+    def _embed(self, prompt: str, parameters: SamplerParameters) -> Conditioning:
+        embedded, sizes = self.model.embed(prompt), parameters.sizes
+        return embedded if sizes is None else self.model.tell_sizes(embedded, sizes)
 
     def _size(self, inversion: Inversion) -> tuple[int, int]:
         """Width and height of the image in pixels."""

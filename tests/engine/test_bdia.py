@@ -141,7 +141,7 @@ def test_what_every_gamma_expanded_it_contracts_to_the_same_inside_int64(
 
 def test_the_largest_values_that_the_engine_lets_pass_stay_inside_int64() -> None:
     # Given members of opposite sign and noise at the limit, the noisiest level, the least gamma
-    step = Step(999, MIN_SCALE, 1.0, -noise_to_signal(MIN_SCALE), 0)
+    step = Step(999, MIN_SCALE, 1.0, -noise_to_signal(MIN_SCALE), 0, 1.0, 0.0)
     parameters = SamplerParameters("bdia", gamma=0.0001)
     largest = torch.full((4, 2, 2), int(LIMIT / MIN_SCALE * SCALE))
     start = LatentPair(largest, -largest)
