@@ -5,6 +5,7 @@ work of all of them meets in the engine's batches.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from PIL import Image
@@ -268,9 +269,7 @@ class Editor:
         base: str | None = None,
     ) -> ClassifierFree:
         """Guide to ``prompt``; with ``base`` by the attention maps of that prompt."""
-        def embed(text: str) -> Conditioning:
-            return self._embed(text, parameters)
-
+        embed = partial(self._embed, parameters)
         train = self.model.schedule.train_timesteps
         low, high = parameters.guidance_interval
         return ClassifierFree(
@@ -284,9 +283,9 @@ class Editor:
         )
 
     def _contrast(self, base: str, prompt: str, parameters: SamplerParameters) -> Contrast:
-        return Contrast(self._embed(base, parameters), self._embed(prompt, parameters))
+        return Contrast(self._embed(parameters, base), self._embed(parameters, prompt))
 
-    def _embed(self, prompt: str, parameters: SamplerParameters) -> Conditioning:
+    def _embed(self, parameters: SamplerParameters, prompt: str) -> Conditioning:
         embedded, sizes = self.model.embed(prompt), parameters.sizes
         return embedded if sizes is None else self.model.tell_sizes(embedded, sizes)
 
