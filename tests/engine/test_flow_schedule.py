@@ -1,6 +1,7 @@
 """Flow matching's levels, and every sampler on them against the flow's own equations in float64."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ def velocity(x: Tensor, sigma: float) -> Tensor:
 
 
 def euler(x: Tensor, levels: list[float]) -> Tensor:
-    for here, there in zip(levels, levels[1:], strict=False):
+    for here, there in pairwise(levels):
         x = x + (there - here) * velocity(x, here)
     return x
 
@@ -42,7 +43,7 @@ def euler(x: Tensor, levels: list[float]) -> Tensor:
 def coupled(x: Tensor, levels: list[float], p: float) -> tuple[Tensor, Tensor]:
     """EDICT's equation 14 with Euler's step in the place of DDIM's."""
     pair = [x, x]
-    for position, (here, there) in enumerate(zip(levels, levels[1:], strict=False)):
+    for position, (here, there) in enumerate(pairwise(levels)):
         for mover in (position % 2, 1 - position % 2):
             pair[mover] = pair[mover] + (there - here) * velocity(pair[1 - mover], here)
         pair[0] = p * pair[0] + (1 - p) * pair[1]
@@ -53,7 +54,7 @@ def coupled(x: Tensor, levels: list[float], p: float) -> tuple[Tensor, Tensor]:
 def two_levels(x: Tensor, levels: list[float], weight: Callable[[float, float], float]) -> Tensor:
     """BDIA and O-BELM: the integral over the last interval once more, times a weight."""
     above, sigma_above = x, levels[0]
-    for here, there in zip(levels, levels[1:], strict=False):
+    for here, there in pairwise(levels):
         v, w = velocity(x, here), weight(here - there, sigma_above - here)
         back = above - (x + (sigma_above - here) * v)
         x, above, sigma_above = w * back + x + (there - here) * v, x, here
@@ -121,7 +122,7 @@ def test_edict_on_a_flow_is_the_papers_coupling_of_eulers_steps() -> None:
 
 def test_bdia_on_a_flow_takes_the_last_interval_once_more() -> None:
     ours, start = generated("bdia", gamma=0.9)
-    theirs = two_levels(start, sigmas(10, 8), lambda h, _: 0.9)
+    theirs = two_levels(start, sigmas(10, 8), lambda *_: 0.9)
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
 
 

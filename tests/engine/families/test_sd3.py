@@ -113,7 +113,7 @@ def test_attention_control_is_refused_before_any_work(model: Model) -> None:
 def test_an_image_beyond_the_embeddings_of_positions_is_refused(model: Model) -> None:
     with Engine(model, rungs=(2,)) as engine:
         editor = Editor(model, engine)
-        with pytest.raises(ParameterError, match="3088x16 pixels .* at most 3072"):
+        with pytest.raises(ParameterError, match=r"3088x16 pixels .* at most 3072"):
             editor.invert(Image.new("RGB", (3088, 16)), "a dog", SamplerParameters(steps=2))
 
 

@@ -64,7 +64,7 @@ def test_a_model_that_is_not_told_sizes_refuses_them() -> None:
     other = tiny_model(torch.float32)
     with Engine(other, rungs=(2,)) as engine:
         editor = Editor(other, engine)
-        with pytest.raises(ParameterError, match="original_size, .* are for SDXL"):
+        with pytest.raises(ParameterError, match=r"original_size, .* are for SDXL"):
             editor.invert(
                 to_image(torch.zeros(3, 32, 32)),
                 "a dog",
