@@ -241,7 +241,7 @@ SD3: Parts = {
         "transformers",
         "T5EncoderModel",
         T5,
-        {"d_ff": 32, "d_kv": 8, "d_model": 48, "num_heads": 2, "num_layers": 2, "vocab_size": 128},
+        {"d_ff": 32, "d_kv": 8, "d_model": 48, "num_heads": 2, "num_layers": 2, "vocab_size": 256},
     ),
     "transformer": (
         "diffusers",
@@ -316,4 +316,4 @@ def _t5_tokenizer() -> Any:
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     pieces += [(piece, -2.0) for piece in ["▁", *"abcdefghijklmnopqrstuvwxyz"]]
     kind: Any = transformers.T5Tokenizer
-    return kind(vocab=pieces, extra_ids=90)
+    return kind(vocab=pieces, extra_ids=120)
