@@ -7,7 +7,8 @@ Importing this package is free; each module imports what it needs:
 ``editor``                invert, edit, reconstruct: what an application calls
 ``engine``                the device loop that batches many trajectories into one call
 ``samplers``              the mathematics of one trajectory, as coroutines
-``model``                 a Stable Diffusion checkpoint behind one small interface
+``model``                 a checkpoint of any family behind one small interface
+``schedule``              noise levels, of diffusion; those of flow: ``flow_schedule``
 ``images``                untrusted bytes to clean RGB images, and back
 ``latent_file``           inversions as safetensors
 ``errors``                everything that can be raised on purpose

@@ -79,7 +79,8 @@ def check_layout(folder: Path) -> None:
     index = read_json(folder / "model_index.json")
     family = find_family(index)
     # A scheduler of any class describes the same noise schedule.
-    for component in (*family.classes, "scheduler"):
+    components = family.components(index)
+    for component in (*components, "scheduler"):
         _, kind = index.get(component) or (None, None)
         if kind is None or not (folder / component).is_dir():
             raise ModelNotUsable(
@@ -91,7 +92,7 @@ def check_layout(folder: Path) -> None:
                 f"{' or '.join(family.classes[component])}: choose a Stable Diffusion model"
             )
     for component in family.libraries:
-        if not any((folder / component).glob("*.safetensors")):
+        if component in components and not any((folder / component).glob("*.safetensors")):
             raise ModelNotUsable(
                 f"{folder / component} has no .safetensors weights: convert the model with "
                 "diffusers' save_pretrained (pickled .bin weights are never loaded)"
@@ -123,8 +124,8 @@ def _hash_files(folder: Path) -> str:
     """Return the SHA-256 over the names and contents of all that can affect the model."""
     total = hashlib.sha256()
     candidates = [folder / "model_index.json"]
-    family = find_family(read_json(folder / "model_index.json"))
-    for component in (*family.classes, "scheduler"):
+    index = read_json(folder / "model_index.json")
+    for component in (*find_family(index).components(index), "scheduler"):
         candidates += (folder / component).iterdir()
     for path in sorted(candidates):
         if path.suffix in HASHED_SUFFIXES:

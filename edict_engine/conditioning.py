@@ -13,7 +13,8 @@ class Conditioning:
 
     ``hidden``: text embedding, (L, D). ``pooled``: embedding of the prompt as a whole, (P,), where
     the family has one. ``sizes``: SDXL's micro-conditioning (original height and width, top and
-    left of the crop, target height and width), (6,). With a leading dimension R each is a batch.
+    left of the crop, target height and width), (6,), NaN for the image's own. With a leading
+    dimension R each is a batch.
     A batch is of one family, so its rows have the same parts.
     """
 

@@ -5,11 +5,13 @@ work of all of them meets in the engine's batches.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from PIL import Image
 from torch import Tensor
 
+from edict_engine.conditioning import Conditioning
 from edict_engine.engine import Engine
 from edict_engine.errand import Errand, OnProgress, ShouldStop
 from edict_engine.errors import ModelMismatch, ParameterError
@@ -143,6 +145,11 @@ class Editor:
         that from the prompts (see ``masked``). ``rung`` repeats an edit at its own.
         Raises ``ModelMismatch`` if another model made the inversion.
         """
+        if attention_control and not self.model.controls_attention:
+            raise ParameterError(
+                "attention_control is for models with a UNet, and this one has a transformer: "
+                "leave it out, or give a mask to keep the rest of the image"
+            )
         errand = Errand(self.engine, priority, on_progress, should_stop)
         scale = inversion.parameters.guidance if guidance is None else guidance
         check_guidance(scale)
@@ -176,7 +183,7 @@ class Editor:
         errand.run(self._generation(inversion, own, recorder), rung)
         if inside is not None:
             return inside.to(self.model.device), recorder.states
-        contrast = errand.call(lambda: self._contrast(inversion.prompt, prompt))
+        contrast = errand.call(lambda: self._contrast(inversion.prompt, prompt, parameters))
         search = Trajectory(
             lambda: find_mask(recorder.states, grid), contrast, inversion.pair.shape, looks
         )
@@ -214,6 +221,11 @@ class Editor:
         )
 
     def _sampler(self, parameters: SamplerParameters) -> tuple[Sampler, tuple[Step, ...]]:
+        if parameters.sizes is not None and not self.model.takes_sizes:
+            raise ParameterError(
+                "original_size, crop_top_left and target_size are for SDXL, and this model is not "
+                "told sizes: leave them out"
+            )
         grid = self.model.schedule.grid(parameters.steps, parameters.strength)
         return get_sampler(parameters.sampler), grid
 
@@ -230,7 +242,12 @@ class Editor:
         )
 
     def _pixels(self, image: Image.Image) -> Tensor:
-        factor = self.model.pixel_factor
+        factor, largest = self.model.pixel_factor, self.model.largest_side
+        if largest is not None and max(image.size) > largest:
+            raise ParameterError(
+                f"the image has {image.width}x{image.height} pixels and the model takes at most "
+                f"{largest} along a side: load it with a size, say {self.model.default_size}"
+            )
         if image.width % factor or image.height % factor:
             raise ParameterError(
                 f"the image has {image.width}x{image.height} pixels and the model takes multiples "
@@ -256,7 +273,8 @@ class Editor:
         base: str | None = None,
     ) -> ClassifierFree:
         """Guide to ``prompt``; with ``base`` by the attention maps of that prompt."""
-        embed, train = self.model.embed, self.model.schedule.train_timesteps
+        embed = partial(self._embed, parameters)
+        train = self.model.schedule.train_timesteps
         low, high = parameters.guidance_interval
         return ClassifierFree(
             embed(negative_prompt),
@@ -268,8 +286,12 @@ class Editor:
             attention=None if base is None else self.model.attention_control(base, prompt),
         )
 
-    def _contrast(self, base: str, prompt: str) -> Contrast:
-        return Contrast(self.model.embed(base), self.model.embed(prompt))
+    def _contrast(self, base: str, prompt: str, parameters: SamplerParameters) -> Contrast:
+        return Contrast(self._embed(parameters, base), self._embed(parameters, prompt))
+
+    def _embed(self, parameters: SamplerParameters, prompt: str) -> Conditioning:
+        embedded, sizes = self.model.embed(prompt), parameters.sizes
+        return embedded if sizes is None else self.model.tell_sizes(embedded, sizes)
 
     def _size(self, inversion: Inversion) -> tuple[int, int]:
         """Width and height of the image in pixels."""

@@ -174,7 +174,7 @@ def _pipeline(family: Family) -> Any:
     if "requires_safety_checker" in names:
         extra["requires_safety_checker"] = False
     # Loaders ask for no scheduler, constructors do; the values are those that they do not mend.
-    scheduler = diffusers.DDIMScheduler(steps_offset=1, clip_sample=False)
+    scheduler = diffusers.DDIMScheduler(steps_offset=1, clip_sample=False)  # type: ignore[no-untyped-call]
     return kind(**parts, **extra, scheduler=scheduler)
 
 
@@ -196,7 +196,7 @@ def _fuse(pipeline: Any, adapter: FoundAdapter) -> None:
 
 def _check_header(file: Path) -> None:
     """Raise ``ValueError`` if the file holds no adapter; its header is enough to tell."""
-    with safe_open(file, "pt") as opened:  # type: ignore[no-untyped-call]
+    with safe_open(file, "pt") as opened:
         names = list(opened.keys())
     if not names:
         raise ValueError("it holds no tensors")
@@ -234,7 +234,10 @@ def _check_all_used(pipeline: Any, file: Path) -> None:
 
 def _digest(tensor: Tensor, dtype: torch.dtype) -> bytes:
     plain = tensor.detach().cpu().to(dtype).contiguous()
-    return hashlib.sha256(plain.view(torch.uint8).numpy()).digest() + str(plain.shape).encode()
+    return (
+        hashlib.sha256(plain.view(torch.uint8).numpy().tobytes()).digest()
+        + str(plain.shape).encode()
+    )
 
 
 def _tensors_of(pipeline: Any, part: str) -> Mapping[str, Tensor]:

@@ -23,7 +23,8 @@ from edict_engine.conditioning import Conditioning
 from edict_engine.errors import ModelNotUsable, PromptTooLong
 from edict_engine.families import Family, Networks, find_family
 from edict_engine.lora import Adapter, find_adapters, fuse_adapters, revision_with
-from edict_engine.schedule import NoiseSchedule
+from edict_engine.parameters import Sizes
+from edict_engine.schedule import Schedule
 from edict_engine.transfers import move
 from edict_engine.vae import tile_vae, vae_precision
 
@@ -50,8 +51,8 @@ def load_model(
 ) -> "Model":
     """Load "demo", a folder or a hub id; safetensors only, and never any code.
 
-    ``dtype`` is the denoiser's precision; the text encoder, run once a prompt, has at least
-    float32. ``vae_dtype``; a VAE that overflows in float16 gets that instead (see
+    ``dtype`` is the denoiser's precision and T5's; CLIP's text encoders, run once a prompt, have at
+    least float32. ``vae_dtype``; a VAE that overflows in float16 gets float32 instead (see
     ``vae``). On CUDA, ``numerics.make_deterministic`` is called.
 
     ``adapters`` are fused into the weights, and ``revision`` is that of the checkpoint without
@@ -66,16 +67,16 @@ def load_model(
         numerics.make_deterministic()
     checkpoint = find_checkpoint(source, revision=revision, local_files_only=local_files_only)
     config = read_json(checkpoint.folder / "scheduler" / "scheduler_config.json")
-    schedule = NoiseSchedule.from_config(config)
     index = read_json(checkpoint.folder / "model_index.json")
     kind = find_family(index)
+    schedule = kind.schedule.from_config(config)
     found = find_adapters(adapters, local_files_only=local_files_only)
     vae_dtype = vae_precision(checkpoint.folder, vae_dtype)
-    networks = _load_networks(kind, checkpoint.folder, dtype, vae_dtype)
+    networks = _load_networks(kind, index, checkpoint.folder, dtype, vae_dtype)
     family = kind(networks, index)
     fuse_adapters(family, found)
     tile_vae(networks.vae, vae_tile)
-    _place(networks, device)
+    _place(family, device)
     named = replace(
         checkpoint,
         name=name or checkpoint.name,
@@ -88,14 +89,14 @@ class Model:
     """A loaded checkpoint.
 
     ``name`` is the source it was loaded from, ``revision`` names its exact contents, ``schedule``
-    is its noise schedule. Methods return tensors on ``device``. ``embed(prompt)`` is ``_embed``
-    with a cache of the latest prompts.
+    is its noise schedule, ``max_tokens`` the longest prompt. Methods return tensors on ``device``.
+    ``embed(prompt)`` is ``_embed`` with a cache of the latest prompts.
     """
 
     def __init__(
         self,
         checkpoint: Checkpoint,
-        schedule: NoiseSchedule,
+        schedule: Schedule,
         family: Family,
         compiler: str | None = None,
     ) -> None:
@@ -105,14 +106,11 @@ class Model:
         self.schedule = schedule
         self._family = family
         self._networks = networks
-        self.device: torch.device = networks.unet.device
-        self.dtype: torch.dtype = networks.unet.dtype
+        self.device: torch.device = networks.denoiser.device
+        self.dtype: torch.dtype = networks.denoiser.dtype
         self.latent_channels: int = networks.vae.config.latent_channels
         self.vae_factor: int = 2 ** (len(networks.vae.config.block_out_channels) - 1)
-        self.max_tokens: int = min(
-            networks.tokenizer.model_max_length,
-            networks.text_encoder.config.max_position_embeddings,
-        )
+        self.max_tokens: int = min(limit for _, limit in family.tokenizers)
         shape = self.latent_shape(self.default_size, self.default_size)
         self._compiled = (
             None if compiler is None else Compiled(self._predict, compiler, shape, self.device)
@@ -123,16 +121,31 @@ class Model:
     def pixel_factor(self) -> int:
         """Image sides must be multiples of this.
 
-        The VAE divides them by ``vae_factor``, and the UNet halves a latent once between two of
-        its blocks, each time without a remainder.
+        The VAE divides them by ``vae_factor``, and the denoiser what is left by a number of its
+        own, each time without a remainder.
         """
-        unet_factor: int = 2 ** (len(self._networks.unet.config.block_out_channels) - 1)
-        return self.vae_factor * unet_factor
+        return self.vae_factor * self._family.latent_multiple
+
+    @property
+    def largest_side(self) -> int | None:
+        """The longest side of an image, in pixels, if there is one."""
+        side = self._family.largest_latent
+        return None if side is None else side * self.vae_factor
+
+    @property
+    def controls_attention(self) -> bool:
+        """Whether edits may have attention control."""
+        return self._family.controls_attention
+
+    @property
+    def takes_sizes(self) -> bool:
+        """Whether ``tell_sizes`` says anything to the network."""
+        return self._family.takes_sizes
 
     @property
     def default_size(self) -> int:
         """Side, in pixels, of the square images that the model was trained on."""
-        side: int = self._networks.unet.config.sample_size
+        side: int = self._networks.denoiser.config.sample_size
         return side * self.vae_factor
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
@@ -169,47 +182,39 @@ class Model:
 
         Raises ``PromptTooLong``.
         """
-        networks = self._networks
         tokens = tuple(
-            torch.tensor([self._tokenize(prompt, tokenizer)], device=self.device)
-            for tokenizer in (networks.tokenizer, networks.tokenizer_2)
-            if tokenizer is not None
+            torch.tensor([_tokenize(prompt, tokenizer, limit)], device=self.device)
+            for tokenizer, limit in self._family.tokenizers
         )
         embedded = self._family.embed(prompt, tokens)
         pooled = None if embedded.pooled is None else embedded.pooled.to(self.dtype)
-        return Conditioning(embedded.hidden.to(self.dtype), pooled)
+        return Conditioning(embedded.hidden.to(self.dtype), pooled, embedded.sizes)
+
+    def tell_sizes(self, prompt: Conditioning, sizes: Sizes) -> Conditioning:
+        """Add to an embedded ``prompt`` what SDXL is told of the image's sizes."""
+        return self._family.tell_sizes(prompt, sizes)
 
     def attention_control(self, base_prompt: str, edit_prompt: str) -> Control:
         """Return Prompt-to-Prompt's control of a lane with unconditional, base and edit rows.
 
         Raises ``PromptTooLong``.
         """
-        tokenizer = self._networks.tokenizer
-        base, edit = (self._tokenize(each, tokenizer) for each in (base_prompt, edit_prompt))
+        tokenizer, limit = self._family.tokenizers[0]
+        base, edit = (_tokenize(each, tokenizer, limit) for each in (base_prompt, edit_prompt))
         tokens = share_tokens(base, edit)
         return Control(source=1, target=2, tokens=tokens.to(self.device))
-
-    def _tokenize(self, prompt: str, tokenizer: Any) -> list[int]:
-        """Return the ids of ``prompt``, padded to ``max_tokens``; raise ``PromptTooLong``."""
-        tokens = len(tokenizer(prompt, verbose=False).input_ids)
-        if tokens > self.max_tokens:
-            raise PromptTooLong(tokens, self.max_tokens)
-        ids: list[int] = tokenizer(
-            prompt, padding="max_length", max_length=self.max_tokens
-        ).input_ids
-        return ids
 
     @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """Return the latent of float32 ``pixels`` (3, H, W) in [-1, 1], float64 (C, h, w).
 
-        It is the posterior's mode, so the same image always has the same latent, times the
-        checkpoint's scaling factor.
+        It is the posterior's mode, so the same image always has the same latent, less the
+        checkpoint's shift where it has one, times its scaling factor.
         """
         vae = self._networks.vae
         posterior = vae.encode(move(pixels[None], self.device).to(vae.dtype)).latent_dist
-        latent: Tensor = posterior.mode()[0].to(torch.float64) * vae.config.scaling_factor
-        return _on_grid(latent)
+        mode: Tensor = posterior.mode()[0].to(torch.float64)
+        return _on_grid((mode - self._latent_shift) * vae.config.scaling_factor)
 
     @torch.inference_mode()
     def decode(self, latent: Tensor) -> Tensor:
@@ -220,8 +225,13 @@ class Model:
         """
         vae = self._networks.vae
         unscaled = _on_grid(latent[None].to(self.device)) / vae.config.scaling_factor
-        pixels: Tensor = vae.decode(unscaled.to(vae.dtype)).sample[0].to(torch.float32)
+        shifted = unscaled + self._latent_shift
+        pixels: Tensor = vae.decode(shifted.to(vae.dtype)).sample[0].to(torch.float32)
         return pixels
+
+    @property
+    def _latent_shift(self) -> float:
+        return self._networks.vae.config.shift_factor or 0.0
 
     @torch.inference_mode()
     def denoise(
@@ -233,9 +243,9 @@ class Model:
     ) -> Tensor:
         """Return ε(latents (R, C, h, w), timesteps (R,), contexts of R rows), (R, C, h, w).
 
-        Latents of any float dtype; the result has the denoiser's, and at least float32 where it is
-        computed from a network that predicts velocities. ``controls`` change the rows
-        that are their targets and no others.
+        Latents of any float dtype; the result has the denoiser's, and at least float32 where ε is
+        computed from a network that predicts velocities. With flow matching the velocity itself
+        takes ε's place. ``controls`` change the rows that are their targets and no others.
         """
         sample = latents.to(self.dtype, memory_format=numerics.memory_format(self.device))
         if controls:
@@ -248,27 +258,43 @@ class Model:
         return self._family.predict(sample, timesteps, contexts, None)
 
 
+def _tokenize(prompt: str, tokenizer: Any, limit: int) -> list[int]:
+    """Return the ids of ``prompt``, padded to ``limit``; raise ``PromptTooLong``."""
+    tokens = len(tokenizer(prompt, verbose=False).input_ids)
+    if tokens > limit:
+        raise PromptTooLong(tokens, limit)
+    ids: list[int] = tokenizer(prompt, padding="max_length", max_length=limit).input_ids
+    return ids
+
+
 def _on_grid(latent: Tensor) -> Tensor:
     return (latent.to(torch.float64) / LATENT_GRID).round() * LATENT_GRID
 
 
 def _load_networks(
-    family: type[Family], folder: Path, dtype: torch.dtype, vae_dtype: torch.dtype
+    family: type[Family],
+    index: Mapping[str, Any],
+    folder: Path,
+    dtype: torch.dtype,
+    vae_dtype: torch.dtype,
 ) -> Networks:
     import diffusers  # takes seconds to import
     import transformers
 
-    # At least float32, and float64 for a float64 denoiser.
+    # At least float32, and float64 for a float64 denoiser; but T5 has 5 billion weights.
     text_dtype = torch.promote_types(dtype, torch.float32)
+    text_dtypes = {"text_encoder_3": dtype}
     parts: dict[str, Any] = {}
     try:
-        for part, kinds in family.classes.items():
+        for part in family.components(index):
+            kinds = family.classes[part]
             library = family.libraries.get(part)
             if library is None:
-                parts[part] = transformers.CLIPTokenizer.from_pretrained(folder / part)
+                parts[part] = getattr(transformers, kinds[0]).from_pretrained(folder / part)
             elif library == "transformers":
                 kind = getattr(transformers, kinds[0])
-                parts[part] = _load(kind, folder / part, dtype=text_dtype)
+                precision = text_dtypes.get(part, text_dtype)
+                parts[part] = _load(kind, folder / part, dtype=precision)
             else:
                 kind = getattr(diffusers, kinds[0])
                 precision = vae_dtype if part == "vae" else dtype
@@ -280,13 +306,14 @@ def _load_networks(
     return Networks(**parts)
 
 
-def _place(networks: Networks, device: torch.device) -> None:
+def _place(family: Family, device: torch.device) -> None:
     """Move the networks to ``device``, ready to run."""
-    for network in (networks.text_encoder, networks.text_encoder_2, networks.unet, networks.vae):
-        if network is not None:
-            network.to(device).eval().requires_grad_(False)
-    networks.unet.to(memory_format=numerics.memory_format(device))
-    control_attention(networks.unet)
+    networks = family.networks
+    for network in networks.all:
+        network.to(device).eval().requires_grad_(False)
+    networks.denoiser.to(memory_format=numerics.memory_format(device))
+    if family.controls_attention:
+        control_attention(networks.denoiser)
 
 
 def _load(kind: Any, folder: Path, **dtype: torch.dtype) -> Any:

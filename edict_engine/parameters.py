@@ -11,9 +11,14 @@ MAX_STEPS = 1000
 MAX_GUIDANCE = 100.0
 MIN_MIX = 0.5
 MAX_SEED = 2**63 - 1
+MAX_SIDE = 2**16
 #: ``mix`` and ``gamma`` are whole numbers of ten-thousandths: integers times them are integer
 #: arithmetic.
 RATIO_DENOMINATOR = 10_000
+
+#: Six numbers of pixels: original height and width, top and left of the crop, target height and
+#: width; None where the image's own is meant.
+Sizes = tuple[int | None, ...]
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,10 @@ class SamplerParameters:
 
     ``gamma`` is BDIA's γ and ``seed`` that of SDEdit's noise; other samplers ignore them.
 
+    What SDXL is told of the image (other families refuse it): ``original_size`` (height, width)
+    before it was scaled and cropped at ``crop_top_left`` (top, left), and ``target_size``; a size
+    that is None is that of the image.
+
     Raises ``ParameterError``, before any work, for a value outside its domain.
     """
 
@@ -43,6 +52,9 @@ class SamplerParameters:
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     gamma: float = 0.96
     seed: int = 0
+    original_size: tuple[int, int] | None = None
+    crop_top_left: tuple[int, int] = (0, 0)
+    target_size: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -53,8 +65,13 @@ class SamplerParameters:
         check_guidance_interval(self.guidance_interval)
         check_gamma(self.gamma)
         check_seed(self.seed)
-        # Read back from a file it is a list.
-        object.__setattr__(self, "guidance_interval", tuple(self.guidance_interval))
+        check_pixels("original_size", self.original_size or (1, 1), least=1)
+        check_pixels("crop_top_left", self.crop_top_left, least=0)
+        check_pixels("target_size", self.target_size or (1, 1), least=1)
+        # Read back from a file they are lists.
+        for name in ("guidance_interval", "original_size", "crop_top_left", "target_size"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else tuple(value))
 
     @property
     def mix_ratio(self) -> Fraction:
@@ -65,6 +82,13 @@ class SamplerParameters:
     def gamma_ratio(self) -> Fraction:
         """``gamma`` as the exact fraction that the integers are multiplied by."""
         return _ratio(self.gamma)
+
+    @property
+    def sizes(self) -> Sizes | None:
+        """What SDXL is told of the image, if it is more than the image itself says."""
+        own = (None, None)
+        sizes = (*(self.original_size or own), *self.crop_top_left, *(self.target_size or own))
+        return None if sizes == (None, None, 0, 0, None, None) else sizes
 
 
 def check_steps(steps: int) -> None:
@@ -120,6 +144,16 @@ def check_seed(seed: int) -> None:
     """Raise ``ParameterError`` unless ``seed`` is a whole number in [0, 2**63 - 1]."""
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
         raise ParameterError(f"seed is {seed!r}: give a whole number from 0 to {MAX_SEED}")
+
+
+def check_pixels(name: str, pixels: Sequence[int], *, least: int) -> None:
+    """Raise ``ParameterError`` unless ``pixels`` is two whole numbers in [``least``, 2**16]."""
+    whole = all(isinstance(each, int) and not isinstance(each, bool) for each in pixels)
+    if not (len(pixels) == 2 and whole and all(least <= each <= MAX_SIDE for each in pixels)):
+        raise ParameterError(
+            f"{name} is {pixels!r}: give two whole numbers from {least} to {MAX_SIDE}, that along "
+            "the height first"
+        )
 
 
 def _check_decimals(name: str, value: float) -> None:

@@ -9,7 +9,8 @@ by ``a_next`` leaves
 
     z_next = z + (s_next - s_t) · ε.
 
-What is added is exact to undo once it is an integer: see ``fixed_point``.
+What is added is exact to undo once it is an integer: see ``fixed_point``. Flow matching adds as it
+is (see ``flow_schedule``), so the samplers know one kind of ``Step`` only.
 
 Invariant: ``grid`` depends on its two arguments and on ``alphas_cumprod`` alone. Inversions are
 stored for years; a change here makes every stored one decode to something else.
@@ -17,6 +18,7 @@ stored for years; a change here makes every stored one decode to something else.
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,19 +42,62 @@ PREDICTIONS = ("epsilon", "v_prediction")
 class Step:
     """One generation step, from the level of ``timestep`` to the next cleaner one.
 
-    ``scale_from`` and ``scale_to`` are a_t of the two levels, ``delta`` is s_next - s_t (never
-    positive), ``position`` counts from the generation side, 0 first.
+    ``scale_from`` and ``scale_to`` are a_t of the two levels, ``delta`` is what the network's
+    answer is added with, s_next - s_t (never positive), ``position`` counts from the generation
+    side, 0 first. The forward process makes ``z = signal · image + noise · n`` of an image and
+    n ~ N(0, I) at the level where the step begins.
     """
 
-    timestep: int
+    timestep: float
     scale_from: float
     scale_to: float
     delta: float
     position: int
+    signal: float
+    noise: float
+
+
+class Schedule(ABC):
+    """The noise levels of a checkpoint, and what its network's answers mean at them."""
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Schedule":
+        """Read a diffusers scheduler config; raise ``ModelNotUsable`` where it is not covered."""
+
+    @property
+    @abstractmethod
+    def image_scale(self) -> float:
+        """The scale of an image's latent x, which is ``image_scale · z``."""
+
+    @property
+    @abstractmethod
+    def train_timesteps(self) -> int:
+        """The timestep of pure noise: levels are named by numbers from 0 up to it."""
+
+    @abstractmethod
+    def grid(self, steps: int, strength: float = 1.0) -> tuple[Step, ...]:
+        """Return the steps to take, in generation order (most noise first).
+
+        Raises ``ParameterError`` if a value is outside its domain or no step would be left.
+        """
+
+    @abstractmethod
+    def describe(self, grid: tuple[Step, ...]) -> dict[str, Any]:
+        """Return, as plain data, all that it takes to read latents made on ``grid``.
+
+        An inverted member is ``x = noise_scale · z``, the image's latent ``image_scale · z``.
+        """
+
+    @abstractmethod
+    def to_noise(
+        self, output: torch.Tensor, latents: torch.Tensor, timesteps: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what a step adds, (R, C, h, w), from what the network said of ``latents`` x_t."""
 
 
 @dataclass(frozen=True)
-class NoiseSchedule:
+class NoiseSchedule(Schedule):
     """``alphas_cumprod`` (float64, one value a training timestep, decreasing) of a checkpoint.
 
     ``prediction``, one of ``PREDICTIONS``, is what its network returns.
@@ -68,6 +113,11 @@ class NoiseSchedule:
         The sampler's own choices in the config (class, ``steps_offset``, ``timestep_spacing``,
         ``set_alpha_to_one``) are ignored on purpose: the conventions here are the paper's.
         """
+        if is_flow(config):
+            raise ModelNotUsable(
+                f"the scheduler is a {config['_class_name']}, of flow matching, and the network is "
+                "a UNet that predicts noise: restore the scheduler folder of the checkpoint"
+            )
         prediction = config.get("prediction_type", "epsilon")
         if prediction not in PREDICTIONS:
             raise ModelNotUsable(
@@ -106,24 +156,14 @@ class NoiseSchedule:
 
         Raises ``ParameterError`` if a value is outside its domain or no step would be left.
         """
-        check_steps(steps)
-        check_strength(strength)
+        kept = kept_steps(steps, strength)
         train = self.train_timesteps
         if steps > train:
             raise ParameterError(f"steps is {steps}: the model was trained with {train} timesteps")
-        # 0.29 * 100 is 28.999999999999996: a product that close to an integer means the integer.
-        kept = int(steps * strength + 1e-9)
-        if kept == 0:
-            raise ParameterError(
-                f"strength {strength:g} keeps no step of {steps}: give at least {1 / steps:g}"
-            )
         return self._steps([index * (train // steps) for index in reversed(range(kept))])
 
     def describe(self, grid: tuple[Step, ...]) -> dict[str, Any]:
-        """Return, as plain data, all that it takes to read latents made on ``grid``.
-
-        An inverted member is ``x = noise_scale · z``, the image's latent ``image_scale · z``.
-        """
+        """See ``Schedule``."""
         return {
             "prediction": self.prediction,
             "alphas_cumprod_sha256": self.digest,
@@ -138,25 +178,65 @@ class NoiseSchedule:
         """Return the noise ε (R, C, h, w) in what the network said of ``latents`` x_t.
 
         ``ε = a_t · v + sqrt(1 - a_t²) · x_t`` for a network that predicts v, in at least float32
-        and row by row, so that a row's bits depend on no other. ``timesteps``: int64 (R,).
+        and row by row, so that a row's bits depend on no other. ``timesteps``: whole numbers, (R,).
         """
         if self.prediction == "epsilon":
             return output
         dtype = torch.promote_types(output.dtype, torch.float32)
-        table = torch.tensor(self.alphas_cumprod, dtype=torch.float64, device=latents.device)
-        signal = table[timesteps][:, None, None, None]
+        table = self._table(latents.device)
+        signal = table[timesteps.to(torch.int64)][:, None, None, None]
         scale, noise_scale = signal.sqrt().to(dtype), (1 - signal).sqrt().to(dtype)
         return scale * output.to(dtype) + noise_scale * latents.to(dtype)
+
+    def _table(self, device: torch.device) -> torch.Tensor:
+        """Return ``alphas_cumprod`` on ``device``, brought there once: every turn asks."""
+        if device not in self._tables:
+            values = torch.tensor(self.alphas_cumprod, dtype=torch.float64, device=device)
+            self._tables[device] = values
+        return self._tables[device]
+
+    @cached_property
+    def _tables(self) -> dict[torch.device, torch.Tensor]:
+        return {}
 
     def _steps(self, timesteps: list[int]) -> tuple[Step, ...]:
         levels = [math.sqrt(self.alphas_cumprod[timestep]) for timestep in timesteps]
         below = [*levels[1:], self.image_scale]
         return tuple(
-            Step(timestep, here, there, noise_to_signal(there) - noise_to_signal(here), position)
+            Step(
+                timestep,
+                here,
+                there,
+                noise_to_signal(there) - noise_to_signal(here),
+                position,
+                signal=1.0,
+                noise=noise_to_signal(here),
+            )
             for position, (timestep, here, there) in enumerate(
                 zip(timesteps, levels, below, strict=True)
             )
         )
+
+
+def kept_steps(steps: int, strength: float) -> int:
+    """Return how many of ``steps`` remain at ``strength``: ``int(steps · strength)``.
+
+    Raises ``ParameterError`` if a value is outside its domain or no step would be left.
+    """
+    check_steps(steps)
+    check_strength(strength)
+    # 0.29 * 100 is 28.999999999999996: a product that close to an integer means the integer.
+    kept = int(steps * strength + 1e-9)
+    if kept == 0:
+        raise ParameterError(
+            f"strength {strength:g} keeps no step of {steps}: give at least {1 / steps:g}"
+        )
+    return kept
+
+
+def is_flow(config: Mapping[str, Any]) -> bool:
+    """Tell whether a diffusers scheduler config is one of flow matching."""
+    return str(config.get("_class_name", "")).startswith("FlowMatch")
 
 
 def noise_to_signal(scale: float) -> float:

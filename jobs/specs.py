@@ -68,6 +68,10 @@ def _ordered(interval: tuple[float, float]) -> tuple[float, float]:
 Share = Annotated[float, Field(ge=0, le=1), AfterValidator(_without_sign_of_zero)]
 
 
+Pixels = Annotated[int, Field(ge=0, le=2**16)]
+Length = Annotated[int, Field(ge=1, le=2**16)]
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -172,6 +176,13 @@ class SamplerOptions(_Frozen):
     """Bring the spread of the guided noise back to that of the prompt's own (arXiv 2305.08891)."""
     guidance_interval: Annotated[tuple[Share, Share], AfterValidator(_ordered)] = (0.0, 1.0)
     """The part of the noise levels that guidance is kept to (arXiv 2404.07724)."""
+    original_size: tuple[Length, Length] | None = None
+    """What SDXL is told of the image before it was cropped: height, width. None: the image's own.
+    Models that are not told sizes refuse this and the next two."""
+    crop_top_left: tuple[Pixels, Pixels] = (0, 0)
+    """Where SDXL is told that the image was cropped: top, left."""
+    target_size: tuple[Length, Length] | None = None
+    """The size that SDXL is told to aim at: height, width. None: the image's own."""
 
     @model_validator(mode="after")
     def _keeps_a_step(self) -> Self:
@@ -194,6 +205,9 @@ _ADDED_TO_SAMPLER: dict[str, Any] = {
     "seed": 0,
     "guidance_rescale": 0.0,
     "guidance_interval": [0.0, 1.0],
+    "original_size": None,
+    "crop_top_left": [0, 0],
+    "target_size": None,
 }
 """Fields that came after the first specs, with their defaults. At their default they are no part of
 a recipe, so that what was stored under older digests is still found."""

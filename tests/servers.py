@@ -240,7 +240,9 @@ def _postgres_child(
     binaries: Path, identity: _Identity, data: Path, settings: Mapping[str, str | int]
 ) -> Child:
     options = [
-        part for name, value in (SETTINGS | settings).items() for part in ("-c", f"{name}={value}")
+        part
+        for name, value in {**SETTINGS, **settings}.items()
+        for part in ("-c", f"{name}={value}")
     ]
     return Child(
         "postgres",

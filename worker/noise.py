@@ -225,4 +225,7 @@ def parameters(options: SamplerOptions) -> SamplerParameters:
         seed=options.seed,
         guidance_rescale=options.guidance_rescale,
         guidance_interval=options.guidance_interval,
+        original_size=options.original_size,
+        crop_top_left=options.crop_top_left,
+        target_size=options.target_size,
     )

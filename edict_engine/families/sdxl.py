@@ -2,9 +2,12 @@
 
 The UNet attends to the last but one hidden states of both encoders side by side. Added to its
 timestep embedding are the second encoder's projected embedding and six numbers: the original
-height and width, the crop's top and left, the target height and width.
+height and width, the crop's top and left, the target height and width. What the caller leaves open
+is the image's own, uncropped.
 """
 
+import math
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +16,7 @@ from torch import Tensor
 from edict_engine.conditioning import Conditioning
 from edict_engine.errors import ModelNotUsable
 from edict_engine.families.base import Family, check_channels, check_vocabulary
+from edict_engine.parameters import Sizes
 
 #: Numbers in the micro-conditioning.
 SIZES = 6
@@ -36,6 +40,7 @@ class StableDiffusionXL(Family):
         "unet": "diffusers",
         "vae": "diffusers",
     }
+    takes_sizes: ClassVar = True
 
     def check(self) -> None:
         """Raise ``ModelNotUsable`` where the parts do not fit each other."""
@@ -65,8 +70,13 @@ class StableDiffusionXL(Family):
         hidden = torch.cat([first.hidden_states[-2][0], second.hidden_states[-2][0]], dim=-1)
         pooled = second.text_embeds[0]
         if not prompt and self.index.get("force_zeros_for_empty_prompt"):
-            return Conditioning(torch.zeros_like(hidden), torch.zeros_like(pooled))
-        return Conditioning(hidden, pooled)
+            hidden, pooled = torch.zeros_like(hidden), torch.zeros_like(pooled)
+        return Conditioning(hidden, pooled, torch.full((SIZES,), math.nan, device=hidden.device))
+
+    def tell_sizes(self, prompt: Conditioning, sizes: Sizes) -> Conditioning:
+        """Return ``prompt`` with the six numbers, float32, NaN where ``sizes`` leaves them open."""
+        row = [math.nan if size is None else float(size) for size in sizes]
+        return replace(prompt, sizes=torch.tensor(row, device=prompt.hidden.device))
 
     def predict(
         self,
@@ -75,8 +85,10 @@ class StableDiffusionXL(Family):
         contexts: Conditioning,
         attention: dict[str, Any] | None,
     ) -> Tensor:
-        """Ask the UNet; sizes that the contexts leave open are the image's own, uncropped."""
-        sizes = self._own_sizes(sample) if contexts.sizes is None else contexts.sizes
+        """Ask the UNet; sizes that the contexts leave open (NaN) are the image's own, uncropped."""
+        sizes = self._own_sizes(sample)
+        if contexts.sizes is not None:
+            sizes = torch.where(contexts.sizes.isnan(), sizes, contexts.sizes)
         output: Tensor = self.networks.unet(
             sample,
             timesteps,

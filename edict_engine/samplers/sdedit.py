@@ -9,6 +9,8 @@ and in the chart of ``schedule``, which divides by a_t and where x_0 = a_0 · z,
 
     z_t = a_0 · z + s_t · n.
 
+Flow matching's process is ``x_t = (1 - σ) · x_0 + σ · n``. The step of a grid knows its own.
+
 The network is not asked. Generation is DDIM's. What comes back is like the image only as far as the
 noise has left it, so the round trip is not exact. There is one latent; both members of the pair
 hold it.
@@ -24,7 +26,7 @@ from edict_engine.fixed_point import LatentPair, quantise, to_float
 from edict_engine.parameters import SamplerParameters
 from edict_engine.samplers import ddim
 from edict_engine.samplers.base import Coroutine, Sampler
-from edict_engine.schedule import Step, noise_to_signal
+from edict_engine.schedule import Step
 
 
 def invert(
@@ -34,8 +36,8 @@ def invert(
     yield from ()
     generator = torch.Generator().manual_seed(parameters.seed)
     noise = torch.randn(pair.shape, generator=generator, dtype=torch.float64).to(pair.x.device)
-    addition = noise_to_signal(grid[0].scale_from) * noise
-    z = quantise(grid[-1].scale_to * to_float(pair.x) + addition)
+    image = grid[-1].scale_to * to_float(pair.x)
+    z = quantise(grid[0].signal * image + grid[0].noise * noise)
     return LatentPair(z, z)
 
 

@@ -17,7 +17,15 @@ from edict_engine.parameters import SamplerParameters
 from edict_engine.samplers import get_sampler
 from edict_engine.schedule import MIN_SCALE, Step, noise_to_signal
 
-from .conftest import SCHEDULE, drive, fake_noise, hostile_noise, start_pair, trajectory
+from .conftest import (
+    SCHEDULE,
+    drive,
+    fake_noise,
+    hostile_noise,
+    start_pair,
+    tiny_model,
+    trajectory,
+)
 
 GRIDS = [(1, 1.0), (2, 0.5), (2, 1.0), (3, 1.0), (7, 0.5), (20, 0.8), (50, 1.0)]
 BDIA = get_sampler("bdia")
@@ -141,7 +149,7 @@ def test_what_every_gamma_expanded_it_contracts_to_the_same_inside_int64(
 
 def test_the_largest_values_that_the_engine_lets_pass_stay_inside_int64() -> None:
     # Given members of opposite sign and noise at the limit, the noisiest level, the least gamma
-    step = Step(999, MIN_SCALE, 1.0, -noise_to_signal(MIN_SCALE), 0)
+    step = Step(999, MIN_SCALE, 1.0, -noise_to_signal(MIN_SCALE), 0, 1.0, 0.0)
     parameters = SamplerParameters("bdia", gamma=0.0001)
     largest = torch.full((4, 2, 2), int(LIMIT / MIN_SCALE * SCALE))
     start = LatentPair(largest, -largest)
@@ -155,16 +163,35 @@ def test_the_largest_values_that_the_engine_lets_pass_stay_inside_int64() -> Non
     assert drive(BDIA.generate(inverted, [step], parameters), network).equal(start)
 
 
+def round_trip(model: Model, parameters: SamplerParameters, start: LatentPair) -> list[LatentPair]:
+    """Where an inversion on a real network leads, and where the generation from there does."""
+    guidance = ClassifierFree(model.embed(""), model.embed("a dog"), parameters.guidance)
+    with Engine(model, rungs=(2,)) as engine:
+        inverted = engine.submit(trajectory(parameters, start, guidance=guidance)).result()
+        down = trajectory(parameters, inverted, direction="generate", guidance=guidance)
+        return [inverted, engine.submit(down).result()]
+
+
 @pytest.mark.parametrize("gamma", [1.0, 0.96, 0.5])
 def test_a_round_trip_on_a_real_network_is_the_identity_on_integers(
     model: Model, gamma: float
 ) -> None:
-    parameters = SamplerParameters("bdia", 7, 0.9, guidance=3.0, gamma=gamma)
-    guidance = ClassifierFree(model.embed(""), model.embed("a dog"), 3.0)
     start = start_pair(3)
-    with Engine(model, rungs=(2,)) as engine:
-        inverted = engine.submit(trajectory(parameters, start, guidance=guidance)).result()
-        down = trajectory(parameters, inverted, direction="generate", guidance=guidance)
-        back = engine.submit(down).result()
+    inverted, back = round_trip(model, SamplerParameters("bdia", 7, 0.9, gamma=gamma), start)
     assert not inverted.equal(start)
+    assert back.equal(start)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=4)
+@given(
+    steps=st.integers(1, 5),
+    gamma=st.sampled_from([1.0, 0.96, 0.7]),
+    seed=st.integers(0, 99),
+)
+def test_so_it_is_on_a_network_in_bfloat16(steps: int, gamma: float, seed: int) -> None:
+    network, start = tiny_model(torch.bfloat16), start_pair(seed)
+    parameters = SamplerParameters("bdia", steps, 1.0, gamma=gamma)
+    inverted, back = round_trip(network, parameters, start)
+    assert steps == 1 or not inverted.equal(start)
     assert back.equal(start)

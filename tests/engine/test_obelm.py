@@ -141,7 +141,7 @@ def test_the_weights_are_the_squared_ratios_of_the_step_sizes() -> None:
 def test_steps_of_no_size_and_of_wild_ratios_leave_everything_finite_and_nearly_reversible(
     deltas: list[float], expected: list[Fraction]
 ) -> None:
-    grid = [Step(100 - n, 0.5, 0.5, delta / 2**20, n) for n, delta in enumerate(deltas)]
+    grid = [Step(100 - n, 0.5, 0.5, delta / 2**20, n, 1.0, 0.0) for n, delta in enumerate(deltas)]
     assert weights(grid) == expected
     start = start_pair()
     inverted = drive(OBELM.invert(start, grid, PARAMETERS), fake_noise)

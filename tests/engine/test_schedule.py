@@ -84,6 +84,7 @@ def test_more_steps_than_the_model_was_trained_with_are_refused() -> None:
     ("change", "message"),
     [
         ({"prediction_type": "sample"}, "'sample'"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "of flow matching"),
         ({"beta_schedule": "sigmoid"}, "'sigmoid'"),
         ({"rescale_betas_zero_snr": True}, "zero signal"),
         ({"beta_end": 0.1}, "zero signal"),
