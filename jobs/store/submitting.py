@@ -93,6 +93,10 @@ class Submitting(Pausing):
         same = jobs.c.identity.in_(identities)
         with self._engine.begin() as connection:
             paused = batch_id is not None and self._enter(connection, batch_id)
+            # An insertion locks what it meets in its own order, all others go by ids: known jobs
+            # are locked first, or a submission and a cancellation would wait in a circle.
+            known = select(jobs.c.id).where(same).order_by(jobs.c.id)
+            connection.execute(known.with_for_update(key_share=True))
             forgive_inversions(connection, same)
             connection.execute(self._insert_or_renew(), new)
             connection.execute(self._revive(same).values(priority=priority))

@@ -265,18 +265,19 @@ def test_statements_over_many_jobs_never_wait_in_a_circle(store: JobStore, clock
     store.claim(job_ids, "w1", lease=LEASE)
     clock.tick(LEASE + 1)
     backwards = {(job_id, 1): 0.5 for job_id in reversed(job_ids)}
-    start = Barrier(4)
+    start = Barrier(5)
 
     def at_once(what: Callable[[], Any]) -> Any:
         start.wait()
         return [what() for _ in range(5)]
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(5) as pool:
         done = [
             pool.submit(at_once, lambda: store.heartbeat("w1", backwards, lease=LEASE)),
             pool.submit(at_once, store.expire_leases),
             pool.submit(at_once, lambda: store.cancel(job_ids[::-1])),
             pool.submit(at_once, lambda: store.retry(job_ids[100:] + job_ids[:100])),
+            pool.submit(at_once, lambda: store.submit(map(inversion, range(200)))),
         ]
     for each in done:
         each.result()
