@@ -49,6 +49,18 @@ def finished(client: Client, spec: Spec, *, days_ago: float, latents: str = NOIS
     return made.job_id
 
 
+def many_finished(client: Client, image: Source, count: int) -> list[UUID]:
+    """Edits that succeeded nine days ago."""
+    specs = [edit(image, f"{number}") for number in range(count)]
+    job_ids = [each.job_id for each in client.store.submit(specs)]
+    for job_id, spec in zip(job_ids, specs, strict=True):
+        end(client, job_id, spec)
+    then = datetime.now(UTC) - timedelta(days=9)
+    with client.store._engine.begin() as connection:
+        connection.execute(update(jobs).values(finished_at=then))
+    return job_ids
+
+
 def end(client: Client, job_id: UUID, spec: Spec, *, latents: str = NOISE) -> None:
     keys = {"latents": latents}
     if spec.kind != "inversion":
@@ -284,7 +296,7 @@ def test_a_run_that_is_killed_leaves_nothing_dangling(
 ) -> None:
     # Given many old jobs and a run that is killed when it has begun to delete
     image = client.sources.upload(png(), "x")
-    old = [finished(client, edit(image, f"{n}"), days_ago=9) for n in range(60)]
+    old = many_finished(client, image, 60)
     young = finished(client, edit(image, "young"), days_ago=0)
     client.store.set_retention(What.RESULTS, 1)
     everything = in_bucket(s3_client, bucket)
