@@ -55,6 +55,8 @@ def make_app(settings: Settings) -> Celery:
         worker_send_task_events=False,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
+        # Our logs are lines of JSON, and stay so.
+        worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
         broker_connection_timeout=5,
         broker_transport_options={
