@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from bench.pipeline.work import Work, picture
@@ -115,7 +116,7 @@ def deployed(model: str, devices: Sequence[str]) -> Iterator[Deployed]:
         EmbeddedStack(Path(folder), devices, (model,)) as stack,
     ):
         stack.start()
-        values = {
+        values: dict[str, Any] = {
             name.removeprefix("EDICT_").lower(): value
             for name, value in stack.environment().items()
         }
