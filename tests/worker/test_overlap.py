@@ -61,20 +61,18 @@ def test_the_device_goes_on_with_other_images_while_one_is_on_its_way(
     method, prefix = request_.split()
     network.hold = f"{method} /{bench.objects.bucket}/{prefix}".encode()
 
-    def states() -> list[str]:
-        return sorted(bench.store.job(job_id).state for job_id in job_ids)
+    def succeeded() -> int:
+        return sum(bench.store.job(job_id).state == State.SUCCEEDED for job_id in job_ids)
 
     with ThreadPoolExecutor(3) as shards:
         running = [shards.submit(bench.runner.run, [job_id]) for job_id in job_ids]
         try:
-            eventually(lambda: states() == [State.RUNNING, State.SUCCEEDED, State.SUCCEEDED])
+            eventually(lambda: succeeded() == 2)
             assert network.waiting is not None
         finally:
             network.hold = None
         for each in running:
             each.result()
-
-    assert states() == [State.SUCCEEDED] * 3
 
 
 def test_edits_do_not_wait_for_the_upload_of_their_inversion(bench: Bench, network: Network):

@@ -53,9 +53,9 @@ def test_without_a_grace_period_the_job_is_given_back_at_once_and_another_worker
 def test_what_can_end_within_the_grace_period_ends(
     client: Client, work: Callable[[str], tuple[Child, UUID]]
 ):
-    worker, job_id = work("300")
+    worker, job_id = work("3000")
 
-    assert worker.stop(timeout=100) == 0
+    assert worker.stop(timeout=250) == 0
 
     job = client.store.job(job_id)
     assert (job.state, job.attempts) == (State.SUCCEEDED, 1)
@@ -65,7 +65,7 @@ def test_what_can_end_within_the_grace_period_ends(
 def test_a_second_signal_hurries(
     client: Client, work: Callable[[str], tuple[Child, UUID]], second: signal.Signals
 ):
-    worker, job_id = work("300")
+    worker, job_id = work("3000")
     worker.terminate()
 
     os.kill(worker.pid, second)
