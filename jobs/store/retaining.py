@@ -28,9 +28,17 @@ from sqlalchemy import (
 from jobs.records import Batch
 from jobs.retention import GLOBAL, Deletion, Retention, What
 from jobs.specs import digest_of, parse_spec
-from jobs.states import ENDED, LIVE, State
+from jobs.states import ENDED, LIVE, InversionState, State
 from jobs.store.base import StorePart, chunks
-from jobs.tables import batch_jobs, batches, deletions, job_exports, jobs, retentions
+from jobs.tables import (
+    batch_jobs,
+    batches,
+    deletions,
+    inversions,
+    job_exports,
+    jobs,
+    retentions,
+)
 
 LATENTS = "latents"
 """The role of a stored inversion among a job's outputs; all other roles are results."""
@@ -54,8 +62,10 @@ class Retaining(StorePart):
         """Have no policy (any more): the global one counts, or `what` is kept for good."""
         table = retentions.c
         gone = delete(retentions).where(table.scope == _scope(batch), table.what == what)
+        stored = and_(inversions.c.key.in_(keys), inversions.c.state == InversionState.STORED)
         with self._engine.begin() as connection:
             connection.execute(gone)
+            connection.execute(delete(inversions).where(stored))
 
     def retentions(self) -> list[Retention]:
         """All policies, the global ones first."""
@@ -220,8 +230,10 @@ class Retaining(StorePart):
     def note_deleted(self, keys: Sequence[str]) -> None:
         """These objects are gone; their entries stay until nobody can have seen them before."""
         gone = update(deletions).where(deletions.c.key.in_(keys)).values(deleted_at=self._clock())
+        stored = and_(inversions.c.key.in_(keys), inversions.c.state == InversionState.STORED)
         with self._engine.begin() as connection:
             connection.execute(gone)
+            connection.execute(delete(inversions).where(stored))
 
     def forget_deletions(self, keys: Sequence[str]) -> None:
         """Strike entries that are done, or not to be done."""
