@@ -94,7 +94,7 @@ class _Export:
                 parts[index:] = [part, *parts[index + 1 :]]
                 self._target.write_state({**self._wish, "parts": [vars(each) for each in parts]})
             if self._format.images and not part.missing:
-                # For retention "until exported"; again for parts of before, should it have died here.
+                # For "until exported"; parts of before too, should that run have died here.
                 self._store.mark_exported([job.id for job in jobs if self._is_wanted(job)])
             after = part.until
             look(self.report)
