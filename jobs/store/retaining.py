@@ -62,10 +62,8 @@ class Retaining(StorePart):
         """Have no policy (any more): the global one counts, or `what` is kept for good."""
         table = retentions.c
         gone = delete(retentions).where(table.scope == _scope(batch), table.what == what)
-        stored = and_(inversions.c.key.in_(keys), inversions.c.state == InversionState.STORED)
         with self._engine.begin() as connection:
             connection.execute(gone)
-            connection.execute(delete(inversions).where(stored))
 
     def retentions(self) -> list[Retention]:
         """All policies, the global ones first."""
