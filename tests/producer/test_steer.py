@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 
 from jobs.dispatch import queue_length
 from jobs.filters import JobFilter
-from jobs.ids import new_id
 from jobs.lanes import INTERACTIVE_PRIORITY, Lane
 from jobs.messages import queue_name
 from jobs.records import Worker
@@ -158,7 +157,7 @@ def test_jobs_batches_and_filters_are_cancelled(
         (["pause", "nothing"], 1, "there is no batch 'nothing'"),
         (["failures", "nothing"], 1, "there is no batch 'nothing'"),
         (["job", "nothing"], 2, "nothing"),
-        (["job", str(new_id())], 1, "there is no job"),
+        (["job", "01a21042-972b-72ea-be11-bfe0ca973a01"], 1, "there is no job"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
