@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from jobs.lanes import INTERACTIVE_PRIORITY
 from producer.cli import options
 from producer.cli.options import examples
 from producer.cli.output import err, out, say
@@ -24,7 +25,7 @@ EXAMPLES = examples(
     "edict bulk s3://photos/2026/ --name sketches --from '{caption}' --to 'a sketch of {caption}'",
     "edict bulk edits.parquet --name fruit --sample 100 --steps 25",
 )
-PRIORITIES = {"bulk": 0, "interactive": 100}
+PRIORITIES = {"bulk": 0, "interactive": INTERACTIVE_PRIORITY}
 
 Json = Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")]
 
