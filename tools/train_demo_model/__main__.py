@@ -82,10 +82,10 @@ def evaluate(
     recipe: RecipeFile = None,
     device: Device = "cpu",
     threads: Threads = 1,
-    count: Count = 96,
-    steps: Steps = 30,
-    strength: Strength = 1.0,
-    guidance: Guidance = 5.0,
+    count: Count = 48,
+    steps: Steps = 40,
+    strength: Strength = 0.8,
+    guidance: Guidance = 4.0,
 ) -> None:
     """Measure the finished model; leaves figures, a grid and the model card in its folder."""
     place = _workplace(work, recipe, device, threads)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from PIL import Image
 
 from edict_engine.editor import Editor
@@ -15,6 +16,7 @@ from edict_engine.engine import Engine
 from edict_engine.images import to_pixels
 from edict_engine.metrics import mse
 from edict_engine.model import load_model
+from edict_engine.numerics import fastest_dtype
 from edict_engine.parameters import SamplerParameters
 
 from .dataset import Pixels
@@ -28,9 +30,9 @@ ONE_EDIT = 2
 class Settings:
     """How pictures are edited: what `edict_engine` calls sampler parameters."""
 
-    steps: int = 30
-    strength: float = 1.0
-    guidance: float = 5.0
+    steps: int = 40
+    strength: float = 0.8
+    guidance: float = 4.0
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,8 @@ class EngineEditing:
 @contextmanager
 def open_editing(model: Path, settings: Settings, device: str, rows: int) -> Iterator[Editing]:
     """Load the model and run the engine as long as the context lasts."""
-    loaded = load_model(model, device=device, local_files_only=True)
+    dtype = fastest_dtype(torch.device(device))
+    loaded = load_model(model, device=device, dtype=dtype, local_files_only=True)
     with Engine(loaded, rungs=(rows,)) as engine:
         yield EngineEditing(Editor(loaded, engine), settings)
 
