@@ -36,13 +36,16 @@ def test_an_image_of_one_tile_is_the_same_in_tiles_and_whole(model: Model, tiled
 
 
 @pytest.mark.parametrize("size", [(80, 64), (96, 176)])
-def test_a_larger_image_in_tiles_is_nearly_the_same_and_always_the_same(
+def test_a_larger_image_is_put_together_from_its_tiles_and_always_the_same(
     model: Model, tiled: Model, size: tuple[int, int]
 ) -> None:
     latent, whole = tiled.encode(pixels(*size)), model.encode(pixels(*size))
     assert latent.shape == whole.shape == model.latent_shape(*size)
     assert not torch.equal(latent, whole)
-    assert (latent - whole).norm() < 0.5 * whole.norm()
+    # The first tile, up to where the next begins, is that of the image cut to it.
+    kept = 6
+    first = model.encode(pixels(*size)[:, :TILE, :TILE])
+    assert torch.allclose(latent[:, :kept, :kept], first[:, :kept, :kept], atol=1e-5)
     assert torch.equal(tiled.encode(pixels(*size)), latent)
     assert tiled.decode(latent).shape == (3, *size)
     assert torch.equal(tiled.decode(latent), tiled.decode(latent))
