@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     rungs: Annotated[tuple[int, ...] | None, NoDecode, BeforeValidator(_split)] = None
     """Batch shapes of the engine, in network rows; a guided image takes two. None: as many as the
     device's memory holds, found by trying."""
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: Literal["auto", "on", "off"] = "off"
     """Whether `torch.compile` makes the network faster; auto: on GPUs. Takes minutes at start."""
     vae_tile_pixels: int | None = Field(default=None, gt=0)
     """Side of the tiles in which the VAE runs larger images, to save memory; None: whole."""
