@@ -33,7 +33,7 @@ def edict(name: str, *arguments: str, environment: Mapping[str, str], log: Path)
     return Child(name, command, environment={**os.environ, **environment}, log=log)
 
 
-def eventually(look: Callable[[], T], *, seconds: float = 120.0) -> T:
+def eventually(look: Callable[[], T], *, seconds: float = 240.0) -> T:
     """Wait until `look` gives something true, and return it."""
     deadline = time.monotonic() + seconds
     while not (found := look()):

@@ -1,8 +1,8 @@
-"""A TCP proxy in front of an S3 server that answers 503, dawdles, or hangs up on demand."""
+"""A TCP proxy in front of a server that answers 503, dawdles, or hangs up on demand."""
 
 import asyncio
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from enum import StrEnum
 from types import TracebackType
@@ -18,6 +18,7 @@ CUT_BYTES = 300
 """How much of an answer arrives before the line goes dead: its head, and little of its body."""
 
 _CHUNK = 65_536
+_LOOK_SECONDS = 0.01
 _REFUSAL_BODY = b"<Error><Code>ServiceUnavailable</Code><Message>try later</Message></Error>"
 _REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/xml\r\n"
@@ -37,16 +38,28 @@ class Mode(StrEnum):
 
 
 class FaultProxy:
-    """Stands at an address of its own before `upstream`, a port of this machine.
+    """Stands at an address of its own before `upstream`, a port of this machine or of `host`.
 
     A change of mode cuts the connections of the mode before, so that it holds for every request
-    from then on. `struck` counts the connections that were met by each mode.
+    from then on. `struck` counts the connections that were met by each mode. In every mode, what
+    clients send is kept for `delay` seconds, and as long as `hold(data)` says so.
     """
 
-    def __init__(self, upstream: int) -> None:
+    def __init__(
+        self,
+        upstream: int,
+        *,
+        host: str = LOOPBACK,
+        port: int = 0,
+        delay: float = 0.0,
+        hold: Callable[[bytes], bool] = lambda _: False,
+    ) -> None:
         self.upstream = upstream
         self.struck = dict.fromkeys(Mode, 0)
-        self.port = 0
+        self.port = port
+        self._host = host
+        self._delay = delay
+        self._hold = hold
         self._mode = Mode.PASS
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -58,7 +71,7 @@ class FaultProxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._server = self._run(asyncio.start_server(self._serve, LOOPBACK, 0))
+        self._server = self._run(asyncio.start_server(self._serve, LOOPBACK, self.port))
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -117,13 +130,13 @@ class FaultProxy:
     async def _forward(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mode: Mode
     ) -> None:
-        there_reader, there_writer = await asyncio.open_connection(LOOPBACK, self.upstream)
+        there_reader, there_writer = await asyncio.open_connection(self._host, self.upstream)
         self._writers.add(there_writer)
         delay = SLOW_SECONDS if mode == Mode.SLOW else 0.0
         limit = CUT_BYTES if mode == Mode.CUT else None
         pumps = [
-            asyncio.create_task(_pump(reader, there_writer, delay)),
-            asyncio.create_task(_pump(there_reader, writer, delay, limit)),
+            asyncio.create_task(_pump(reader, there_writer, self._delay + delay, self._hold)),
+            asyncio.create_task(_pump(there_reader, writer, delay, limit=limit)),
         ]
         try:
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -139,10 +152,13 @@ async def _pump(
     source: asyncio.StreamReader,
     target: asyncio.StreamWriter,
     delay: float,
+    hold: Callable[[bytes], bool] = lambda _: False,
     limit: int | None = None,
 ) -> None:
     while data := await source.read(_CHUNK if limit is None else limit):
         await asyncio.sleep(delay)
+        while hold(data):
+            await asyncio.sleep(_LOOK_SECONDS)
         target.write(data)
         await target.drain()
         if limit is not None and (limit := limit - len(data)) <= 0:

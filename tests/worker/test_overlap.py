@@ -8,8 +8,8 @@ import pytest
 from jobs.objects import ObjectStore
 from jobs.settings import Settings
 from jobs.states import State
+from tests.faults.proxy import FaultProxy
 from tests.pipeline import eventually
-from tests.slow_proxy import SlowProxy
 from tests.worker.conftest import Bench, picture
 
 
@@ -37,7 +37,8 @@ class Network:
 def network(settings: Settings):
     made = Network()
     endpoint = urlsplit(settings.s3_endpoint_url)
-    with SlowProxy((endpoint.hostname, endpoint.port), delay=0.02, hold=made.holds) as proxy:
+    options = {"host": endpoint.hostname, "delay": 0.02, "hold": made.holds}
+    with FaultProxy(endpoint.port, **options) as proxy:
         made.port = proxy.port
         yield made
 

@@ -11,8 +11,8 @@ from jobs.processes import Child
 from jobs.settings import Settings
 from jobs.store import JobStore
 from producer.embedded.ports import LOOPBACK, free_ports
+from tests.faults.proxy import FaultProxy
 from tests.pipeline import eventually
-from tests.slow_proxy import SlowProxy
 
 pytestmark = pytest.mark.slow
 
@@ -46,8 +46,8 @@ def test_a_worker_names_what_is_away_and_begins_when_it_is_there(
     assert store.live_workers(seen_within=60) == []
     assert worker.is_running
     with ExitStack() as stack:
-        for target, port in zip((redis_at, s3_at), ports, strict=True):
-            stack.enter_context(SlowProxy(target, port=port))
+        for (host, target), port in zip((redis_at, s3_at), ports, strict=True):
+            stack.enter_context(FaultProxy(target, host=host, port=port))
         eventually(lambda: store.live_workers(seen_within=60))
         worker.stop()
     assert "device.died" not in log.read_text()

@@ -294,9 +294,9 @@ def test_nothing_is_visible_as_a_result_before_the_row_says_so(bench: Bench):
     bench.run(bench.edit())
 
     assert written[0] == "sources"
-    # Latents and image go up side by side.
-    assert sorted(written[1:3]) == ["inversions", "results"]
-    assert written[3:] == ["row"]
+    # Latents go up beside the image and its sidecar.
+    assert sorted(written[1:4]) == ["inversions", "results", "results"]
+    assert written[4:] == ["row"]
 
 
 def test_a_job_that_is_cancelled_while_it_runs_frees_its_lane_before_the_next_heartbeat(
