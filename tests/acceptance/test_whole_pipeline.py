@@ -70,7 +70,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         eventually((home / "stack.json").exists)
         stack = Stack(process, home)
         # All is well as soon as the workers have loaded the model.
-        eventually(lambda: stack.try_to_run("doctor")[0] == 0)
+        eventually(lambda: stack.try_to_run("doctor")[0] == 0, seconds=240)
         yield stack
 
 
