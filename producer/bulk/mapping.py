@@ -46,7 +46,12 @@ _TEXTS = (
     "mask",
     "model",
 )
-
+_USUAL: dict[str, Any] = {
+    "sampler": SamplerOptions.model_fields["name"].default,
+    **{name: SamplerOptions.model_fields[name].default for name in SAMPLER},
+    **{name: ImageOptions.model_fields[name].default for name in IMAGE},
+}
+"""What a job has where neither its row nor the plan says anything."""
 
 _M = TypeVar("_M", bound=BaseModel)
 
@@ -77,14 +82,19 @@ class Plan:
         return sorted({*named, *self.template.names})
 
     def describe(self) -> dict[str, Any]:
-        """Everything that decides what becomes of a row, as plain data."""
+        """Everything that decides what becomes of a row, as plain data; the same for the same."""
+        told = {
+            name: value
+            for name, value in self.defaults.items()
+            if name != "model" and (name not in _USUAL or value != _USUAL[name])
+        }
         return {
             "model": self.model(self.defaults.get("model")).model_dump(mode="json"),
             "base": self.template.base and self.template.base.written,
             "to": [text.written for text in self.template.to],
             "vary": self.template.vary,
             "columns": dict(self.columns),
-            "defaults": dict(self.defaults),
+            "defaults": told,
         }
 
     def check_header(self, values: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ in a bucket that the deployment allows. Without this, a row could have any file 
 machine uploaded.
 """
 
+import os
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,8 @@ class Root:
             raise InvalidInput("image", f"{image!r} holds a null character; remove it")
         if self.folder is None:
             return self._in_prefix(image)
-        path = (self.folder / image).resolve()
+        # `Path.resolve` would raise where a link leads to itself.
+        path = Path(os.path.realpath(self.folder / image))
         if not path.is_relative_to(self.folder):
             raise InvalidInput(
                 "image",

@@ -40,10 +40,10 @@ USAGE = 2
 
 ORDER = (
     "demo", "up",
-    "submit", "bulk", "batches", "status", "watch", "results", "export", "reproduce", "schedule",
-    "job", "failures", "retry", "cancel", "pause", "resume", "workers", "webhooks", "eval",
-    "retention", "prune",
-    "worker", "control", "migrate", "doctor",
+    "submit", "bulk", "schedule", "batches", "status", "watch", "results", "export", "reproduce",
+    "eval",
+    "job", "failures", "retry", "cancel", "pause", "resume", "webhooks", "workers",
+    "worker", "control", "migrate", "doctor", "retention", "prune",
 )  # fmt: skip
 
 
@@ -87,13 +87,13 @@ app.command("demo", rich_help_panel=_TRY, epilog=demo.EXAMPLES)(demo.demo)
 app.command("up", rich_help_panel=_TRY, epilog=up.EXAMPLES)(up.up)
 app.add_typer(submit.app, name="submit", rich_help_panel=_WORK)
 app.command("bulk", rich_help_panel=_WORK, epilog=bulk.EXAMPLES)(bulk.bulk)
+app.add_typer(schedule.app, name="schedule", rich_help_panel=_WORK)
 app.command("batches", rich_help_panel=_WORK, epilog=batches.EXAMPLES)(batches.batches)
 app.command("status", rich_help_panel=_WORK, epilog=status.EXAMPLES)(status.status)
 app.command("watch", rich_help_panel=_WORK, epilog=watch.EXAMPLES)(watch.watch)
 app.command("results", rich_help_panel=_WORK, epilog=results.EXAMPLES)(results.results)
 app.command("export", rich_help_panel=_WORK, epilog=export.EXAMPLES)(export.export)
 app.command("reproduce", rich_help_panel=_WORK, epilog=reproduce.EXAMPLES)(reproduce.reproduce)
-app.add_typer(webhooks.app, name="webhooks", rich_help_panel=_WORK)
 app.add_typer(evaluate.app, name="eval", rich_help_panel=_WORK)
 app.command("job", rich_help_panel=_STEER, epilog=job.EXAMPLES)(job.job)
 app.command("failures", rich_help_panel=_STEER, epilog=failures.EXAMPLES)(failures.failures)
@@ -101,14 +101,14 @@ app.command("retry", rich_help_panel=_STEER, epilog=steer.RETRY_EXAMPLES)(steer.
 app.command("cancel", rich_help_panel=_STEER, epilog=steer.CANCEL_EXAMPLES)(steer.cancel)
 app.command("pause", rich_help_panel=_STEER, epilog=steer.PAUSE_EXAMPLES)(steer.pause)
 app.command("resume", rich_help_panel=_STEER, epilog=steer.RESUME_EXAMPLES)(steer.resume)
+app.add_typer(webhooks.app, name="webhooks", rich_help_panel=_STEER)
 app.command("workers", rich_help_panel=_STEER, epilog=workers.EXAMPLES)(workers.workers)
-app.add_typer(schedule.app, name="schedule", rich_help_panel=_WORK)
-app.add_typer(retention.app, name="retention", rich_help_panel=_RUN)
-app.command("prune", rich_help_panel=_RUN, epilog=prune.EXAMPLES)(prune.prune)
 app.command("worker", rich_help_panel=_RUN, epilog=worker.EXAMPLES)(worker.worker)
 app.command("control", rich_help_panel=_RUN, epilog=control.EXAMPLES)(control.control)
 app.command("migrate", rich_help_panel=_RUN, epilog=migrate.EXAMPLES)(migrate.migrate)
 app.command("doctor", rich_help_panel=_RUN, epilog=doctor.EXAMPLES)(doctor.doctor)
+app.add_typer(retention.app, name="retention", rich_help_panel=_RUN)
+app.command("prune", rich_help_panel=_RUN, epilog=prune.EXAMPLES)(prune.prune)
 
 
 @app.callback(invoke_without_command=True)

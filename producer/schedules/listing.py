@@ -1,25 +1,21 @@
 """What a source holds: a folder or a bucket's prefix, each image with its prompts filled in.
 
-A folder's images are those under it, links that lead out of it left aside. `{name}` is an image's
-path below the source, `{stem}` its file name less the suffix, `{caption}` the text of the `.txt`
-file beside it.
+`{name}` is an image's path below the source, `{stem}` its file name less the suffix, `{caption}`
+the text of the `.txt` file beside it.
 """
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from jobs.errors import AccessDenied, InvalidInput, ObjectNotFound
+from jobs.errors import InvalidInput
 from jobs.objects import ObjectStore
 from jobs.schedules import Template
+from producer.folders import Caption, ImageFile, captioned, images_in, images_under
+from producer.templates import Text
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
 VARIABLES = ("name", "stem", "caption")
-MAX_CAPTION_BYTES = 65_536
-
-_VARIABLE = re.compile(r"\{(\w*)\}")
 
 
 @dataclass(frozen=True)
@@ -36,104 +32,78 @@ class SourceRow:
     """Why it cannot become a job."""
 
 
-@dataclass(frozen=True)
-class _Image:
-    address: str
-    name: str
-    stamp: str
-
-
 def check_template(template: Template) -> None:
     """Look whether the prompts name variables that there are.
 
     Raises:
-        InvalidInput: says which there are.
+        InvalidInput: says which there are; or see `Text.parse`.
     """
-    for prompt in template.prompts():
-        for variable in _VARIABLE.findall(prompt):
-            if variable not in VARIABLES:
-                raise InvalidInput(
-                    "template",
-                    f"{{{variable}}} stands for nothing; use "
-                    + ", ".join(f"{{{name}}}" for name in VARIABLES),
-                )
+    for prompt in _texts(template):
+        for variable in sorted(prompt.names - set(VARIABLES)):
+            raise InvalidInput(
+                "template",
+                f"{{{variable}}} stands for nothing; use "
+                + ", ".join(f"{{{name}}}" for name in VARIABLES),
+            )
+
+
+def _texts(template: Template) -> list[Text]:
+    return [Text.parse("template", prompt) for prompt in template.prompts()]
 
 
 def list_rows(source: str, template: Template, objects: ObjectStore) -> Iterator[SourceRow]:
-    """Every image of the source, in the order of their names; nothing is kept in memory.
+    """Every image of the source; nothing is kept in memory. Links that lead out are left aside.
 
     Raises:
-        InvalidInput: the folder is not there, or the bucket is not allowed.
+        InvalidInput: the folder is not there or cannot be read, or the bucket is not allowed.
         ObjectNotFound, AccessDenied, ServiceUnavailable: what the object store answered.
     """
+    base, *edits = _texts(template)
     remote = source.startswith("s3://")
-    images = _objects(source, objects) if remote else _files(Path(source))
-    needs_caption = any("{caption}" in prompt for prompt in template.prompts())
-    for image in images:
-        try:
-            caption = _caption(image.address, objects) if needs_caption else ""
-        except (InvalidInput, ObjectNotFound, AccessDenied) as error:
-            yield SourceRow(image.address, image.stamp, "", (), str(error))
-            continue
-        values = {
-            "name": image.name,
-            "stem": PurePosixPath(image.name).stem,
-            "caption": caption,
-        }
-        base, *edits = (_filled(prompt, values) for prompt in template.prompts())
-        yield SourceRow(image.address, image.stamp, base, tuple(edits))
+    images = images_under(objects, source) if remote else _files(source)
+    if not any("caption" in text.names for text in (base, *edits)):
+        for image in images:
+            yield _row(image, base, edits, "")
+        return
+    for image, caption in captioned(images, objects if remote else None):
+        if caption.text is None:
+            yield SourceRow(image.address, _stamp(image), "", (), _problem(image, caption))
+        else:
+            yield _row(image, base, edits, caption.text)
 
 
-def _filled(prompt: str, values: dict[str, str]) -> str:
-    # Once over the text: a caption may hold braces of its own.
-    return _VARIABLE.sub(lambda found: values.get(found[1], found[0]), prompt)
+def _row(image: ImageFile, base: Text, edits: list[Text], caption: str) -> SourceRow:
+    stem = PurePosixPath(image.below).stem
+    values = {"name": image.below, "stem": stem, "caption": caption}
+    prompts = tuple(text.fill("template", values) for text in edits)
+    return SourceRow(image.address, _stamp(image), base.fill("template", values), prompts)
 
 
-def _objects(prefix: str, objects: ObjectStore) -> Iterator[_Image]:
-    start = len(prefix.rpartition("/")[0]) + 1
-    for each in objects.under(prefix):
-        if PurePosixPath(each.uri).suffix.lower() in SUFFIXES:
-            yield _Image(each.uri, each.uri[start:], f"{each.etag}:{each.size}")
+def _problem(image: ImageFile, caption: Caption) -> str:
+    beside = f"{PurePosixPath(image.below).stem}.txt"
+    return f"caption: {caption.problem or f'{image.address} has none; write it into {beside}'}"
 
 
-def _files(folder: Path) -> Iterator[_Image]:
-    if not folder.is_dir():
+def _files(folder: str) -> Iterator[ImageFile]:
+    if not Path(folder).is_dir():
         raise InvalidInput(
             "source",
             f"{folder} is not a folder on {os.uname().nodename}, where the control process runs",
         )
-    root = folder.resolve()
-    for path in _walk(root):
-        inside = path.resolve().is_relative_to(root)
-        if inside and path.is_file() and path.suffix.lower() in SUFFIXES:
-            found = path.stat()
-            name = path.relative_to(root).as_posix()
-            yield _Image(str(path), name, f"{found.st_size}:{found.st_mtime_ns}")
+    root = Path(folder).resolve()
+    for image in images_in(root):
+        # A link that leads to itself leads nowhere; `Path.resolve` would raise.
+        path = Path(os.path.realpath(image.address))
+        if path.is_relative_to(root) and path.is_file():
+            yield image
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir() and not path.is_symlink():
-            yield from _walk(path)
-        else:
-            yield path
-
-
-def _caption(image: str, objects: ObjectStore) -> str:
-    start = image.rpartition(".")[0]
-    beside = f"{start}.txt"
-    if image.startswith("s3://"):
-        data = objects.read(beside, max_bytes=MAX_CAPTION_BYTES)
-    else:
-        path = Path(beside)
-        if not path.is_file() or path.is_symlink():
-            raise InvalidInput("caption", f"{image} has no caption; write one into {path.name}")
-        if path.stat().st_size > MAX_CAPTION_BYTES:
-            raise InvalidInput("caption", f"{path} is over {MAX_CAPTION_BYTES} bytes; shorten it")
-        data = path.read_bytes()
+def _stamp(image: ImageFile) -> str:
+    if image.etag is not None:
+        return f"{image.etag}:{image.size}"
     try:
-        return " ".join(data.decode("utf-8-sig").split())
-    except UnicodeDecodeError:
-        raise InvalidInput("caption", f"{beside} is not UTF-8; save it as that") from None
+        found = Path(image.address).stat()
+    except FileNotFoundError:
+        # It is refused by name when it is read, and so never remembered with this stamp.
+        return ""
+    return f"{found.st_size}:{found.st_mtime_ns}"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import shlex
 import signal
@@ -25,6 +26,13 @@ pytestmark = pytest.mark.slow
 PHOTOGRAPHS = Path(skimage.__file__).parent / "data"
 
 
+def shell(home: Path) -> dict[str, str]:
+    """The variables of a shell that knows where the stack is, and little else."""
+    # Where the checkout is not the one installed, its own code is to run.
+    code = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+    return {"PATH": "/usr/bin:/bin", "EDICT_HOME": str(home), "COLUMNS": "200", **code}
+
+
 class Stack(NamedTuple):
     """A running `edict up`, and how to use it from another shell."""
 
@@ -39,7 +47,7 @@ class Stack(NamedTuple):
     def try_to_run(self, *arguments: str) -> tuple[int, str]:
         done = subprocess.run(
             [Path(sys.executable).with_name("edict"), *arguments],
-            env={"PATH": "/usr/bin:/bin", "EDICT_HOME": str(self.home), "COLUMNS": "200"},
+            env=shell(self.home),
             cwd=self.home,
             capture_output=True,
             text=True,
@@ -62,7 +70,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         eventually((home / "stack.json").exists)
         stack = Stack(process, home)
         # All is well as soon as the workers have loaded the model.
-        eventually(lambda: stack.try_to_run("doctor")[0] == 0)
+        eventually(lambda: stack.try_to_run("doctor")[0] == 0, seconds=240)
         yield stack
 
 
@@ -306,8 +314,6 @@ def test_sigkill_stops_everything(tmp_path: Path):
 
 def signal_to(process: Child, number: signal.Signals) -> None:
     """Send a signal to that process alone, as a person's `kill` would."""
-    import os
-
     os.kill(process.pid, number)
 
 
@@ -349,7 +355,7 @@ def test_the_readmes_commands_work(stack: Stack, cat: None):
 def test_the_readmes_python_works(stack: Stack, cat: None):
     done = subprocess.run(
         [sys.executable, "-c", readme_block("From Python:")],
-        env={"PATH": "/usr/bin:/bin", "EDICT_HOME": str(stack.home)},
+        env=shell(stack.home),
         cwd=stack.home,
         capture_output=True,
         text=True,

@@ -15,7 +15,7 @@ from kombu import pools
 from jobs.errors import InvalidInput
 from jobs.keys import sha256
 from jobs.settings import Settings, load_settings
-from jobs.specs import EditSpec
+from jobs.specs import EditSpec, ModelRef
 from jobs.states import State
 from producer.bulk import BulkOptions, Plan, Report, Template, open_manifest, run_bulk
 from producer.client import Client
@@ -276,6 +276,16 @@ def test_rows_that_say_their_digest_are_not_read(
     assert submit(write(tmp_path / "m.jsonl", [row])).created == 1
     [job] = client.store.jobs_of(client.store.batch("bulk").id)
     assert job.spec.source.sha256 == "a" * 64
+
+
+def test_a_plan_that_spells_out_what_is_usual_is_the_same_plan() -> None:
+    def described(**defaults: Any) -> dict[str, Any]:
+        return Plan(lambda name: ModelRef(name=name or "demo"), defaults=defaults).describe()
+
+    usual = {"sampler": "edict", "steps": 50, "strength": 0.8, "fit": "crop", "model": "demo"}
+    assert described(**usual) == described()
+    for other in ({"steps": 49}, {"fit": "fit"}, {"model": "other"}, {"negative_prompt": "fog"}):
+        assert described(**{**usual, **other}) != described()
 
 
 @pytest.mark.slow
