@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import pytest
 from PIL import Image
@@ -11,7 +12,7 @@ from sqlalchemy import select
 
 from edict_engine.errors import EngineError
 from jobs.errors import InvalidInput
-from jobs.records import Worker
+from jobs.records import Job, Worker
 from jobs.result_files import Recipe, encode, read_recipe
 from jobs.settings import Settings
 from jobs.specs import OutputOptions
@@ -43,6 +44,7 @@ def working(bench: Bench, revision: str | None = None) -> Iterator[None]:
 
     def serve() -> None:
         while not stop.wait(0.05):
+            bench.store.heartbeat(worker.name, {}, lease=30)
             with bench.store._engine.connect() as connection:
                 queued = list(connection.scalars(select(jobs.c.id).where(jobs.c.state == "queued")))
             bench.runner.run(queued)
@@ -83,12 +85,21 @@ def test_a_reconstructions_file_says_that_it_is_exact(bench: Bench):
     assert recipe.psnr == job.result.psnr
 
 
+def made_beside_others(bench: Bench) -> Job:
+    """An edit that ran at eight rows; alone it would run at two."""
+    # On a busy machine the others may come when one has gone already.
+    for attempt in count():
+        prompts = (f"a {animal} {attempt}" for animal in ("cat", "dog", "hat"))
+        for job in bench.run(*map(bench.edit, prompts)):
+            if "rows=8;" in job.result.generation_fingerprint:
+                return job
+    raise AssertionError
+
+
 def test_an_edit_made_beside_others_comes_again_bit_for_bit_alone(bench: Bench, client: Client):
-    first, *_ = bench.run(*(bench.edit(prompt) for prompt in ("a cat", "a dog", "a hat")))
+    first = made_beside_others(bench)
     data = image(bench, first)
     recipe = read_recipe(data, "a file")
-    # Alone it would run at two.
-    assert recipe.rows == 8
 
     with working(bench):
         verdict = reproduce(client, recipe, data)
