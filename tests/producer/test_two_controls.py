@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from jobs.messages import queue_name
 from jobs.processes import Child
 from jobs.schedules import FiringState, Schedule
 from jobs.specs import InversionSpec, ModelRef, Source
@@ -21,7 +22,7 @@ from tests.producer.schedules.conftest import make
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-QUEUE = "edict.jobs.demo"
+QUEUE = queue_name("demo")
 
 
 @pytest.fixture
