@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 from tests import servers
@@ -19,6 +20,10 @@ from tests.servers import PostgresServer, S3Server
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+
+# How long an example takes is the machine's business: others may be using it.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 # Started in the background by a shell, we ignore SIGINT, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
