@@ -37,16 +37,13 @@ class Measuring(StorePart):
         with self._reader.connect() as connection:
 
             def pairs(statement: Select[Any]) -> dict[str, Any]:
-                return {key: value for key, value in connection.execute(statement)}
+                return {key: value for key, value in connection.execute(statement).all()}  # noqa: C416
 
             states = pairs(select(jobs.c.state, func.count()).group_by(jobs.c.state))
             failures = pairs(_failures())
             oldest = pairs(_oldest(now))
-            deliveries = pairs(
-                select(webhook_deliveries.c.state, func.count()).group_by(
-                    webhook_deliveries.c.state
-                )
-            )
+            told = webhook_deliveries.c.state
+            deliveries = pairs(select(told, func.count()).group_by(told))
             overdue = select(func.count()).where(
                 jobs.c.state == State.RUNNING, jobs.c.lease_until < now
             )

@@ -79,7 +79,7 @@ def test_the_server_answers_and_ends(store: JobStore) -> None:
     url = f"http://{LOOPBACK}:{port}/metrics"
 
     with metrics_server(store, port):
-        with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=20) as answer:
             found = parsed(answer.read().decode())
         with (
             pytest.raises(ConfigurationError, match=f"--metrics-port {port} cannot"),
@@ -89,7 +89,7 @@ def test_the_server_answers_and_ends(store: JobStore) -> None:
 
     assert found["edict_jobs pending"] == 0
     with pytest.raises(OSError, match="refused"):
-        urllib.request.urlopen(url, timeout=20)  # noqa: S310
+        urllib.request.urlopen(url, timeout=20)
 
 
 def named() -> set[str]:
