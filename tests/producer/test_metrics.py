@@ -15,7 +15,7 @@ from jobs.errors import ConfigurationError
 from jobs.store import JobStore
 from producer.embedded.ports import LOOPBACK, free_ports
 from producer.metrics import Standing, metrics_server
-from tests.jobs.factories import Clock, claim, queue, submit
+from tests.jobs.factories import Clock, claim, submit
 
 ROOT = Path(__file__).parents[2]
 RULES = yaml.safe_load((ROOT / "deploy" / "monitoring" / "alerts.yaml").read_text())
@@ -50,10 +50,11 @@ def scraped(store: JobStore) -> dict[str, float]:
 
 
 def test_figures_are_those_of_the_tables(store: JobStore, clock: Clock) -> None:
-    # Given a failed, a running and two queued jobs, and five pending ones, one of them urgent
-    store.fail(claim(store), "bad_image", "it is none")
-    claim(store, queue(store, 4)[-1])
-    submit(store, 8)
+    # Given a failed, a running, two queued and four pending jobs
+    job_ids = submit(store, 8)
+    store.take_due(4)
+    store.fail(claim(store, job_ids[0]), "bad_image", "it is none")
+    claim(store, job_ids[1])
     clock.tick(90)
 
     found = scraped(store)
