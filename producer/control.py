@@ -24,6 +24,7 @@ from jobs.errors import JobsError
 from jobs.settings import Settings
 from jobs.store.base import utc_now
 from producer.client import Client
+from producer.metrics import metrics_server
 from producer.retention import Pruner
 from producer.schedules.due import make_firings
 from producer.schedules.fire import Firer
@@ -47,17 +48,21 @@ class Chore:
     """Seconds from the end of one run to the next."""
 
 
-def run_control(settings: Settings, stop: threading.Event) -> None:
+def run_control(
+    settings: Settings, stop: threading.Event, *, metrics_port: int | None = None
+) -> None:
     """Do every chore in a thread of its own until `stop` is set; outages are waited out.
 
+    With `metrics_port`, tell Prometheus there how the deployment stands.
+
     Raises:
-        ConfigurationError: the URL of the database or of Redis is not one.
+        ConfigurationError: the URL of the database or of Redis is not one, or the port is taken.
     """
     client = Client(settings)
     if client.wait_for_services(stop):
         _log.info("control.started")
         webhooks = start_sender(client.store, settings, stop)
-        with _threads(chores(client, stop), stop):
+        with metrics_server(client.store, metrics_port), _threads(chores(client, stop), stop):
             stop.wait()
         webhooks.join()
     client.close()

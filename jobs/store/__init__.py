@@ -16,6 +16,7 @@ from jobs.store.inverting import Inverting
 from jobs.store.leasing import WORKER_LOST
 from jobs.store.listing import Listing
 from jobs.store.losing import Losing
+from jobs.store.measuring import Measuring
 from jobs.store.queueing import Queueing
 from jobs.store.registering import Registering
 from jobs.store.scheduling import Scheduling
@@ -36,5 +37,6 @@ class JobStore(
     Scheduling,
     FiringWork,
     Foreseeing,
+    Measuring,
 ):
     """All that is written to and read from the tables. Safe to share between threads."""

@@ -1,15 +1,32 @@
 """`edict control`: announces due jobs and brings back lost ones."""
 
+from typing import Annotated
+
+import typer
+
 from producer.cli.options import Home, examples
 from producer.cli.signals import stop_on_signals
 
 EXAMPLES = examples(
     "edict control",
     "EDICT_DATABASE_URL=postgresql://… EDICT_REDIS_URL=redis://… edict control",
+    "edict control --metrics-port 9400",
 )
 
 
-def control(home: Home = None) -> None:
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        metavar="PORT",
+        min=1,
+        max=65535,
+        help="Answer Prometheus at /metrics there, on all addresses. Default: no port.",
+    ),
+]
+
+
+def control(home: Home = None, metrics_port: MetricsPort = None) -> None:
     """Announce jobs that are due, and bring back those of dead workers and lost messages.
 
     Every deployment needs one; two are harmless. Ctrl-C or SIGTERM ends it.
@@ -20,4 +37,4 @@ def control(home: Home = None) -> None:
 
     stop = stop_on_signals()
     configure_logging()
-    run_control(load_settings(home).require_services(), stop)
+    run_control(load_settings(home).require_services(), stop, metrics_port=metrics_port)

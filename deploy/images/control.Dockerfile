@@ -1,0 +1,22 @@
+# syntax=docker/dockerfile:1
+# `edict` without torch: control, migrate, and the commands that submit and follow work.
+# Build from the root of the checkout: docker build -f deploy/images/control.Dockerfile .
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+
+FROM ${PYTHON_IMAGE} AS build
+WORKDIR /src
+COPY . .
+RUN python -m venv /opt/edict \
+    && /opt/edict/bin/pip install --no-cache-dir -c constraints.txt '.[bulk]'
+
+FROM ${PYTHON_IMAGE}
+COPY --from=build /opt/edict /opt/edict
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin edict
+ENV PATH=/opt/edict/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+# A number, so that Kubernetes can tell that it is not root.
+USER 10001
+WORKDIR /tmp
+ENTRYPOINT ["edict"]
+CMD ["control"]
