@@ -9,6 +9,7 @@ Times come from the caller's clock. A clock that is wrong by seconds delays a ta
 early; it cannot make two workers end one job, because the token decides that.
 """
 
+from jobs.store.admitting import Admitting
 from jobs.store.bulk import Bulk
 from jobs.store.firing import FiringWork
 from jobs.store.foreseeing import Foreseeing
@@ -16,6 +17,7 @@ from jobs.store.inverting import Inverting
 from jobs.store.leasing import WORKER_LOST
 from jobs.store.listing import Listing
 from jobs.store.losing import Losing
+from jobs.store.paging import Paging
 from jobs.store.queueing import Queueing
 from jobs.store.registering import Registering
 from jobs.store.scheduling import Scheduling
@@ -36,5 +38,7 @@ class JobStore(
     Scheduling,
     FiringWork,
     Foreseeing,
+    Paging,
+    Admitting,
 ):
     """All that is written to and read from the tables. Safe to share between threads."""

@@ -16,12 +16,14 @@ from producer.cli import (
     export,
     failures,
     job,
+    keys,
     migrate,
     prune,
     reproduce,
     results,
     retention,
     schedule,
+    serve,
     status,
     steer,
     submit,
@@ -43,7 +45,7 @@ ORDER = (
     "submit", "bulk", "batches", "status", "watch", "results", "export", "reproduce", "schedule",
     "job", "failures", "retry", "cancel", "pause", "resume", "workers", "webhooks", "eval",
     "retention", "prune",
-    "worker", "control", "migrate", "doctor",
+    "worker", "control", "serve", "keys", "migrate", "doctor",
 )  # fmt: skip
 
 
@@ -107,6 +109,8 @@ app.add_typer(retention.app, name="retention", rich_help_panel=_RUN)
 app.command("prune", rich_help_panel=_RUN, epilog=prune.EXAMPLES)(prune.prune)
 app.command("worker", rich_help_panel=_RUN, epilog=worker.EXAMPLES)(worker.worker)
 app.command("control", rich_help_panel=_RUN, epilog=control.EXAMPLES)(control.control)
+app.command("serve", rich_help_panel=_RUN, epilog=serve.EXAMPLES)(serve.serve)
+app.add_typer(keys.app, name="keys", rich_help_panel=_RUN)
 app.command("migrate", rich_help_panel=_RUN, epilog=migrate.EXAMPLES)(migrate.migrate)
 app.command("doctor", rich_help_panel=_RUN, epilog=doctor.EXAMPLES)(doctor.doctor)
 
