@@ -1,6 +1,7 @@
 """Keys of the HTTP API, and the memory of what was answered to repeatable requests."""
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Row, delete, select, update
 
@@ -106,7 +107,10 @@ class Admitting(StorePart):
             connection.execute(delete(api_answers).where(forgotten))
             if connection.execute(entry).first() is not None:
                 return None
-            row = connection.execute(select(api_answers).where(mine)).one()
+            row = connection.execute(select(api_answers).where(mine)).one_or_none()
+        if row is None:
+            # It failed just now, and may be tried again.
+            raise Taken(same=True)
         if row.fingerprint != fingerprint or row.status is None:
             raise Taken(same=row.fingerprint == fingerprint)
         return Answer(row.status, row.body, row.location, row.media_type)
@@ -126,6 +130,6 @@ _KEY = [
 ]
 
 
-def _key(row: Row[tuple[object, ...]]) -> ApiKey:
+def _key(row: Row[Any]) -> ApiKey:
     values = row._asdict()
     return ApiKey(**values | {"scope": Scope(values["scope"])})

@@ -6,7 +6,7 @@ than to look: a route that is added is closed until somebody opens it.
 
 from dataclasses import dataclass
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -95,12 +95,19 @@ def _check_local(headers: Headers) -> None:
     form of another site is sent with its `Origin`.
     """
     host = headers.get("host", "")
-    if not is_loopback(urlsplit(f"//{host}").hostname or ""):
+    if not is_loopback(_parts(f"//{host}").hostname or ""):
         detail = f"host {host!r:.100} is not this machine's; without keys only that is served"
         raise Refused(403, "forbidden", detail)
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and _parts(origin).netloc != host:
         raise Refused(403, "forbidden", f"requests of pages of {origin!r:.100} are not served")
+
+
+def _parts(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def is_loopback(host: str) -> bool:

@@ -1,9 +1,8 @@
 """Limits of bodies, counted as they come: a length that is claimed proves nothing."""
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-from producer.api.problems import Refused
 
 MAX_JSON_BYTES = 8 * 2**20
 _FORM_EXTRA_BYTES = 2**20
@@ -27,6 +26,7 @@ class BodyLimit:
         limit = self._max_form_bytes if form else MAX_JSON_BYTES
         claimed = headers.get("content-length", "0")
         if claimed.isdecimal() and int(claimed) > limit:
+            await _drain(receive, limit)
             raise _too_long(limit)
         count = 0
 
@@ -35,13 +35,26 @@ class BodyLimit:
             message = await receive()
             count += len(message.get("body", b""))
             if count > limit:
+                if message.get("more_body", False):
+                    await _drain(receive, limit)
                 raise _too_long(limit)
             return message
 
         await self._app(scope, receive_counted, send)
 
 
-def _too_long(limit: int) -> Refused:
+async def _drain(receive: Receive, limit: int) -> None:
+    """Read on for a while: most clients look for an answer only when they have sent all."""
+    count = 0
+    while count <= limit:
+        message = await receive()
+        count += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return
+
+
+def _too_long(limit: int) -> HTTPException:
     detail = f"the body is over the limit of {limit} bytes; send less at once"
     # The rest of the body is not read: the connection cannot be used again.
-    return Refused(413, "body_too_large", detail, headers={"Connection": "close"})
+    # FastAPI hands no other error of a body on as it is.
+    return HTTPException(413, detail, headers={"Connection": "close"})

@@ -9,6 +9,7 @@ back is told the last moments again, rather than never of what appeared in betwe
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -32,6 +33,8 @@ OVERLAP = timedelta(seconds=30)
 PAGE = 500
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _OVER = "-end"
+_DIGITS = 18
+"""Of the last microsecond of the year 9999."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,11 @@ class Place:
             InvalidInput: it is none of ours.
         """
         digits = text.removesuffix(_OVER)
-        # Longer ones are beyond the year 9999.
-        if not (digits.isascii() and digits.isdecimal() and len(digits) <= 17):
-            raise InvalidInput("Last-Event-ID", f"{text!r:.80} is no event's id")
-        return cls(_EPOCH + timedelta(microseconds=int(digits)), text.endswith(_OVER))
+        if digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS:
+            with suppress(OverflowError):
+                at = _EPOCH + timedelta(microseconds=int(digits))
+                return cls(at, text.endswith(_OVER))
+        raise InvalidInput("Last-Event-ID", f"{text!r:.80} is no event's id")
 
     def __str__(self) -> str:
         digits = (self.at - _EPOCH) // timedelta(microseconds=1)

@@ -1,5 +1,6 @@
 """The outermost layer: headers on every answer, and an answer to every error."""
 
+import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -13,6 +14,10 @@ HEADERS = {
 }
 
 
+_BODY = "http.response.body"
+_log = structlog.get_logger()
+
+
 class SecurityHeaders:
     """Tells browsers to make nothing of our answers, and keeps them out of caches."""
 
@@ -24,20 +29,25 @@ class SecurityHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
+        started = ended = False
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal started
+            nonlocal started, ended
             if message["type"] == "http.response.start":
                 started = True
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
+            ended = started and not message.get("more_body", message["type"] != _BODY)
 
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception as error:
+            # The framework raises what it has answered already.
+            if ended:
+                return
             if started:
-                raise
+                _log.error("api.broken_off", path=scope["path"], exc_info=error)
+                return
             await answer_of(error)(scope, receive, send_with_headers)

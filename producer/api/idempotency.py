@@ -35,12 +35,13 @@ class Idempotency:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, unless it was answered before."""
         name = Headers(scope=scope).get(HEADER) if scope["type"] == "http" else None
-        if name is None or scope["method"] != "POST":
+        asker = scope.get("state", {}).get("caller")
+        if name is None or asker is None or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
         _check(name)
         body = await Request(scope, receive).body()
-        caller: str = scope["state"]["caller"].id
+        caller: str = asker.id
         known = await self._begin(caller, name, _fingerprint(scope, body))
         if known is not None:
             await _response(known)(scope, receive, send)

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
@@ -74,7 +74,8 @@ def refusal_of(error: Exception) -> Refused:
     if isinstance(error, RequestValidationError):
         return _of_fields([_field(each) for each in error.errors()])
     if isinstance(error, HTTPException):
-        code = HTTPStatus(error.status_code).name.lower()
+        # Python's own name of 413 depends on its version.
+        code = "body_too_large" if error.status_code == 413 else _name(error.status_code)
         return Refused(error.status_code, code, str(error.detail), headers=error.headers)
     if isinstance(error, InvalidInput):
         return _of_fields([FieldProblem(field=error.field, detail=error.problem)])
@@ -82,10 +83,16 @@ def refusal_of(error: Exception) -> Refused:
         if isinstance(error, kind):
             headers = {"Retry-After": RETRY_SECONDS} if status == 503 else None
             return Refused(status, error.code, str(error), headers=headers)
+    if isinstance(error, DataError):
+        return Refused(422, "invalid_input", "a text holds what the database cannot keep")
     if isinstance(error, (DBAPIError, PoolTimeout)):
         detail = "the database does not answer; try again"
         return Refused(503, "service_unavailable", detail, headers={"Retry-After": RETRY_SECONDS})
     return Refused(500, "internal_error", "a bug of ours; the server's log says more")
+
+
+def _name(status: int) -> str:
+    return HTTPStatus(status).name.lower()
 
 
 def answer_of(error: Exception) -> Response:
@@ -132,12 +139,7 @@ def handle_errors(app: FastAPI) -> None:
     async def handle(_request: Request, error: Exception) -> Response:
         return answer_of(error)
 
-    for kind in (
-        RequestValidationError,
-        HTTPException,
-        JobsError,
-        Refused,
-        DBAPIError,
-        PoolTimeout,
-    ):
+    # Those that are expected by name: what `Exception` answers is also raised again.
+    expected = (RequestValidationError, HTTPException, JobsError, Refused, DBAPIError, PoolTimeout)
+    for kind in (*expected, Exception):
         app.add_exception_handler(kind, handle)

@@ -51,6 +51,8 @@ def make_server(client: Client, *, keyless: bool) -> uvicorn.Server:
     """The server, not started."""
     config = uvicorn.Config(
         make_api(client, keyless=keyless),
+        ws="none",
+        lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,

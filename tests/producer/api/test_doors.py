@@ -129,6 +129,12 @@ def test_bodies_over_the_limit_are_refused_whatever_they_claim(api: httpx.Client
     refused(api.post("/v1/batches", content=endless(), headers=json_type), 413)
 
 
+def test_odd_headers_are_refused_and_nothing_worse(api: httpx.Client) -> None:
+    refused(api.get("/v1/jobs", headers={"Host": "["}), 403)
+    refused(api.get("/v1/jobs", headers={"Origin": "http://["}), 403)
+    refused(api.post("/livez", headers=REPEATABLE), 405)
+
+
 def test_a_repeated_post_is_done_once(api: httpx.Client, client: Client) -> None:
     wish = {**row(client), "force": True}
 
