@@ -19,7 +19,7 @@ from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
 
 from jobs.errors import InvalidInput
 from jobs.records import Job
-from jobs.states import LIVE
+from jobs.states import LIVE, State
 from jobs.store import JobStore
 from producer.plain import moment
 
@@ -80,7 +80,8 @@ class Ends:
 
     def new(self) -> Iterator[Job]:
         """Those that were not told yet, in the order of their times."""
-        since, after = self._last and self._last - OVERLAP, None
+        since = None if self._last is None else self._last - OVERLAP
+        after: UUID | None = None
         while True:
             page = self._store.ends_of(self._batch_id, since, after, PAGE)
             for job in page:
@@ -105,7 +106,8 @@ class Ends:
 async def events(store: JobStore, batch_id: UUID, ends: Ends) -> AsyncIterator[str]:
     """The text of the stream, until the batch has ended."""
     yield "retry: 2000\n\n"
-    shown, quiet = None, 0
+    shown: dict[State, int] | None = None
+    quiet = 0
     while True:
         # Counted before the ends are read: then every end that is counted is told.
         counts = await run_in_threadpool(store.counts, batch_id)

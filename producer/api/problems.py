@@ -48,7 +48,7 @@ class Problem(BaseModel):
     errors: list[FieldProblem] = []
 
 
-@dataclass
+@dataclass(eq=False)
 class Refused(Exception):
     """A request that is not done, and what is answered to it."""
 
