@@ -284,6 +284,19 @@ class ObjectStore:
         except ObjectNotFound:
             return None
 
+    def presigned_url(self, key: str, *, seconds: int) -> str:
+        """An address from which anybody may read an object of ours for that long.
+
+        Raises:
+            AccessDenied: there are no credentials to sign with.
+        """
+        with self._errors(self.uri(key)):
+            return str(
+                self._client.generate_presigned_url(
+                    "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=seconds
+                )
+            )
+
     def ensure_bucket(self) -> None:
         """Create our bucket unless it exists.
 

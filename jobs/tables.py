@@ -30,6 +30,7 @@ from sqlalchemy import (
     true,
 )
 
+from jobs.access import Scope
 from jobs.schedules import FiringState
 from jobs.states import InversionState, State
 from jobs.webhooks import MAX_URL_CHARACTERS, DeliveryState
@@ -325,4 +326,32 @@ turns = Table(
     metadata,
     Column("name", String(50), primary_key=True),
     Column("next_at", UtcDateTime, nullable=False),
+)
+
+# Keys of the HTTP API. Only a digest is kept: the key itself was shown once.
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", String(100), nullable=False, unique=True),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("scope", String(10), CheckConstraint(_one_of("scope", Scope), "scope"), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+)
+
+# What was answered to requests that bore an `Idempotency-Key`; null while one is being answered.
+api_answers = Table(
+    "api_answers",
+    metadata,
+    # The key's id in hexadecimal digits, or "local".
+    Column("caller", String(32), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("status", Integer),
+    Column("body", Text),
+    Column("location", String(200)),
+    Column("media_type", String(100)),
+    Column("created_at", UtcDateTime, nullable=False, index=True),
 )

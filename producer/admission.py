@@ -5,18 +5,24 @@ A bad row is refused with its number, its image's name and what to do, and its n
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, Protocol
 
 from jobs.errors import AccessDenied, InvalidInput, NotFound
 from jobs.specs import ModelRef, Source, Spec, parse_spec
-from producer.sources import SourceDoor
 
 UPLOADS = 8
 """Images checked and uploaded at once: decoding leaves one core idle half the time."""
 
 _PLACEHOLDER = {"uri": "s3://not/known-yet", "sha256": "0" * 64}
+
+
+class Door(Protocol):
+    """Takes images in; see `producer.sources.SourceDoor`."""
+
+    def admit(self, where: str) -> Source:
+        """Check the image at a place."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class Refusal:
     """Counted from 1."""
     image: str
     reason: str
+    field: str = "image"
+    """The dotted name of what is wrong in the row."""
 
     @property
     def without_row(self) -> str:
@@ -78,7 +86,7 @@ def edit_rows(
     ]
 
 
-def admit(rows: Sequence[Row], door: SourceDoor, model: ModelRef) -> Admission:
+def admit(rows: Sequence[Row], door: Door, model: ModelRef) -> Admission:
     """Check every row, and upload the images of those that may become jobs, each once.
 
     Raises:
@@ -88,7 +96,7 @@ def admit(rows: Sequence[Row], door: SourceDoor, model: ModelRef) -> Admission:
     images = {
         image: None
         for row, draft in zip(rows, drafts, strict=True)
-        if not isinstance(draft, str)
+        if not isinstance(draft, InvalidInput)
         for image in (row.image, row.mask)
         if image is not None
     }
@@ -97,17 +105,18 @@ def admit(rows: Sequence[Row], door: SourceDoor, model: ModelRef) -> Admission:
     return _admission(rows, drafts, sources)
 
 
-def _draft(row: Row, model: ModelRef) -> Spec | str:
+def _draft(row: Row, model: ModelRef) -> Spec | InvalidInput:
     """The spec with a placeholder for its image, or what is wrong with the row."""
     try:
         mask = {} if row.mask is None else {"mask": _PLACEHOLDER}
         return parse_spec({**row.fields, **mask, "model": model, "source": _PLACEHOLDER})
     except InvalidInput as error:
         # The report begins with the spec's kind; the row's own fields have no such level.
-        return str(error).removeprefix(f"{row.fields.get('kind')}.")
+        field = error.field.removeprefix(f"{row.fields.get('kind')}.")
+        return InvalidInput(field, error.problem)
 
 
-def _source(door: SourceDoor, image: str) -> Source | str:
+def _source(door: Door, image: str) -> Source | str:
     try:
         return door.admit(image)
     except InvalidInput as error:
@@ -117,22 +126,29 @@ def _source(door: SourceDoor, image: str) -> Source | str:
 
 
 def _admission(
-    rows: Sequence[Row], drafts: Iterable[Spec | str], sources: Mapping[str, Source | str]
+    rows: Sequence[Row],
+    drafts: Iterable[Spec | InvalidInput],
+    sources: Mapping[str, Source | str],
 ) -> Admission:
     accepted, refused = [], []
     for number, (row, spec) in enumerate(zip(rows, drafts, strict=True), start=1):
-        filled = spec if isinstance(spec, str) else _filled(spec, row, sources)
-        if isinstance(filled, str):
-            refused.append(Refusal(number, row.image, filled))
+        if isinstance(spec, InvalidInput):
+            refused.append(Refusal(number, row.image, str(spec), spec.field))
+            continue
+        filled = _filled(spec, row, sources)
+        if isinstance(filled, Refusal):
+            refused.append(replace(filled, row=number))
         else:
             accepted.append((number, filled))
     return Admission(accepted, refused)
 
 
-def _filled(spec: Spec, row: Row, sources: Mapping[str, Source | str]) -> Spec | str:
+def _filled(spec: Spec, row: Row, sources: Mapping[str, Source | str]) -> Spec | Refusal:
     """Put the images into the spec, or say what is wrong with one of them."""
     images = {"source": sources[row.image]}
     if row.mask is not None:
         images["mask"] = sources[row.mask]
-    problems = [image for image in images.values() if isinstance(image, str)]
-    return problems[0] if problems else spec.model_copy(update=images)
+    for field, image in images.items():
+        if isinstance(image, str):
+            return Refusal(0, row.image, image, "image" if field == "source" else field)
+    return spec.model_copy(update=images)

@@ -9,6 +9,7 @@ Times come from the caller's clock. A clock that is wrong by seconds delays a ta
 early; it cannot make two workers end one job, because the token decides that.
 """
 
+from jobs.store.admitting import Admitting
 from jobs.store.bulk import Bulk
 from jobs.store.firing import FiringWork
 from jobs.store.foreseeing import Foreseeing
@@ -17,6 +18,7 @@ from jobs.store.leasing import WORKER_LOST
 from jobs.store.listing import Listing
 from jobs.store.losing import Losing
 from jobs.store.measuring import Measuring
+from jobs.store.paging import Paging
 from jobs.store.queueing import Queueing
 from jobs.store.registering import Registering
 from jobs.store.scheduling import Scheduling
@@ -38,5 +40,7 @@ class JobStore(
     FiringWork,
     Foreseeing,
     Measuring,
+    Paging,
+    Admitting,
 ):
     """All that is written to and read from the tables. Safe to share between threads."""

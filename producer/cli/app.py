@@ -16,12 +16,14 @@ from producer.cli import (
     export,
     failures,
     job,
+    keys,
     migrate,
     prune,
     reproduce,
     results,
     retention,
     schedule,
+    serve,
     status,
     steer,
     submit,
@@ -43,7 +45,7 @@ ORDER = (
     "submit", "bulk", "schedule", "batches", "status", "watch", "results", "export", "reproduce",
     "eval",
     "job", "failures", "retry", "cancel", "pause", "resume", "webhooks", "workers",
-    "worker", "control", "migrate", "doctor", "retention", "prune",
+    "worker", "control", "serve", "keys", "migrate", "doctor", "retention", "prune",
 )  # fmt: skip
 
 
@@ -105,6 +107,8 @@ app.add_typer(webhooks.app, name="webhooks", rich_help_panel=_STEER)
 app.command("workers", rich_help_panel=_STEER, epilog=workers.EXAMPLES)(workers.workers)
 app.command("worker", rich_help_panel=_RUN, epilog=worker.EXAMPLES)(worker.worker)
 app.command("control", rich_help_panel=_RUN, epilog=control.EXAMPLES)(control.control)
+app.command("serve", rich_help_panel=_RUN, epilog=serve.EXAMPLES)(serve.serve)
+app.add_typer(keys.app, name="keys", rich_help_panel=_RUN)
 app.command("migrate", rich_help_panel=_RUN, epilog=migrate.EXAMPLES)(migrate.migrate)
 app.command("doctor", rich_help_panel=_RUN, epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(retention.app, name="retention", rich_help_panel=_RUN)

@@ -19,8 +19,9 @@ COMMANDS = [
     *([name] for name in ("reproduce", "webhooks", "bulk", "batches", "export")),
     *(["schedule", name] for name in ("create", "list", "show", "pause", "resume", "run-now")),
     *(["schedule", name] for name in ("history", "delete")),
+    *(["keys", name] for name in ("create", "list", "revoke")),
     *(["retention", name] for name in ("set", "list", "clear")),
-    *([name] for name in ("schedule", "retention", "prune")),
+    *([name] for name in ("schedule", "retention", "prune", "serve", "keys")),
     *([name] for name in ("worker", "control", "migrate", "doctor")),
     *([name] for name in ("job", "failures", "retry", "cancel", "pause", "resume", "workers")),
 ]

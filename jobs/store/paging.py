@@ -1,0 +1,75 @@
+"""Looking page by page, and at what ended since: what the HTTP API asks."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import and_, func, or_, select
+
+from jobs.filters import JobFilter
+from jobs.records import Batch, Job
+from jobs.states import ENDED, State
+from jobs.store.choosing import conditions
+from jobs.store.listing import BatchCounts
+from jobs.store.reading import JOB_COLUMNS, Reading, job_of
+from jobs.tables import batch_jobs, batches, jobs
+
+
+class Paging(Reading):
+    """Pages whose place is kept by the last id seen, so that new rows shift nothing."""
+
+    def newest_jobs(self, which: JobFilter, before: UUID | None, limit: int) -> list[Job]:
+        """The jobs that `which` means made before one of them (None: up to now), newest first."""
+        statement = select(*JOB_COLUMNS).where(*conditions(which))
+        if before is not None:
+            statement = statement.where(jobs.c.id < before)
+        with self._reader.connect() as connection:
+            rows = connection.execute(statement.order_by(jobs.c.id.desc()).limit(limit))
+            return [job_of(row) for row in rows]
+
+    def newest_batches(self, before: UUID | None, limit: int) -> list[BatchCounts]:
+        """The batches made before one of them (None: up to now), newest first."""
+        columns = (batches.c.id, batches.c.name, batches.c.created_at, batches.c.paused_at)
+        statement = select(*columns).order_by(batches.c.id.desc()).limit(limit)
+        if before is not None:
+            statement = statement.where(batches.c.id < before)
+        with self._reader.connect() as connection:
+            found = [Batch(*row) for row in connection.execute(statement)]
+        counts = self._counts_of([batch.id for batch in found])
+        return [BatchCounts(batch, counts[batch.id]) for batch in found]
+
+    def _counts_of(self, batch_ids: Sequence[UUID]) -> dict[UUID, dict[State, int]]:
+        statement = (
+            select(batch_jobs.c.batch_id, jobs.c.state, func.count())
+            .join(jobs, batch_jobs.c.job_id == jobs.c.id)
+            .where(batch_jobs.c.batch_id.in_(batch_ids))
+            .group_by(batch_jobs.c.batch_id, jobs.c.state)
+        )
+        counts = {batch_id: dict.fromkeys(State, 0) for batch_id in batch_ids}
+        with self._reader.connect() as connection:
+            for batch_id, state, count in connection.execute(statement):
+                counts[batch_id][State(state)] = count
+        return counts
+
+    def ends_of(
+        self, batch_id: UUID, since: datetime | None, after: UUID | None, limit: int
+    ) -> list[Job]:
+        """A batch's jobs that ended at or after a moment, in the order of their ends.
+
+        With `after`, only those behind that job, which ended at `since`.
+        """
+        statement = (
+            select(*JOB_COLUMNS)
+            .join(batch_jobs, batch_jobs.c.job_id == jobs.c.id)
+            .where(batch_jobs.c.batch_id == batch_id, jobs.c.state.in_(ENDED))
+            .where(jobs.c.finished_at.is_not(None))
+            .order_by(jobs.c.finished_at, jobs.c.id)
+            .limit(limit)
+        )
+        if since is not None and after is not None:
+            behind = and_(jobs.c.finished_at == since, jobs.c.id > after)
+            statement = statement.where(or_(jobs.c.finished_at > since, behind))
+        elif since is not None:
+            statement = statement.where(jobs.c.finished_at >= since)
+        with self._reader.connect() as connection:
+            return [job_of(row) for row in connection.execute(statement)]
