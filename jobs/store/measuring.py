@@ -59,7 +59,7 @@ class Measuring(StorePart):
             )
 
 
-def _failures() -> Select[Any]:
+def _failures() -> Select[Any, int]:
     code = func.coalesce(jobs.c.error_code, "unknown")
     return select(code, func.count()).where(jobs.c.state == State.FAILED).group_by(code)
 
