@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, case, func, select
+from sqlalchemy import Executable, case, func, select
 
 from jobs.lanes import INTERACTIVE_PRIORITY, Lane
 from jobs.states import State
@@ -36,7 +36,7 @@ class Measuring(StorePart):
         now = self._clock()
         with self._reader.connect() as connection:
 
-            def pairs(statement: Select[Any]) -> dict[str, Any]:
+            def pairs(statement: Executable) -> dict[str, Any]:
                 return {key: value for key, value in connection.execute(statement).all()}  # noqa: C416
 
             states = pairs(select(jobs.c.state, func.count()).group_by(jobs.c.state))
@@ -59,12 +59,12 @@ class Measuring(StorePart):
             )
 
 
-def _failures() -> Select[Any, int]:
+def _failures() -> Executable:
     code = func.coalesce(jobs.c.error_code, "unknown")
     return select(code, func.count()).where(jobs.c.state == State.FAILED).group_by(code)
 
 
-def _oldest(now: datetime) -> Select[Any]:
+def _oldest(now: datetime) -> Executable:
     lane = case(
         (jobs.c.priority >= INTERACTIVE_PRIORITY, Lane.INTERACTIVE.value), else_=Lane.BULK.value
     )
