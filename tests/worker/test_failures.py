@@ -27,7 +27,7 @@ PERMANENT, TRANSIENT, DEVICE, FAULT = ErrorClass
         (torch.OutOfMemoryError("full"), "out_of_memory", DEVICE),
         (OutOfMemory(2, (4, 8, 8), pinned=False), "out_of_memory", DEVICE),
         (ZeroDivisionError("a fault of ours"), "internal_error", FAULT),
-        (torch.AcceleratorError("a kernel failed"), "device_error", DEVICE),
+        (torch.AcceleratorError("a kernel failed"), "device_lost", DEVICE),
         (OperationalError("SELECT 1", {}, Exception("away")), "database", TRANSIENT),
     ],
 )

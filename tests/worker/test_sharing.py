@@ -108,7 +108,7 @@ def test_a_hundred_edits_at_once_on_several_worker_processes_make_one_inversion(
 
     eventually(
         lambda: {client.store.job(each.job_id).state for each in jobs} == {State.SUCCEEDED},
-        seconds=240,
+        seconds=480,
     )
 
     lines = (tmp_path / "worker.log").read_text().splitlines()
