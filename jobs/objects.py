@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -89,6 +89,7 @@ class ObjectStore:
             raise ConfigurationError(
                 f"EDICT_S3_ENDPOINT_URL: {error}; use for example http://host:8333"
             ) from None
+        client.meta.events.register_last("before-call.s3", _ask_no_leave)
         return cls(client, settings.s3_bucket, settings.source_buckets)
 
     def close(self) -> None:
@@ -360,6 +361,15 @@ class ObjectStore:
                 f"S3 at {endpoint} does not answer for {what}: {error}. Check that it runs and "
                 "EDICT_S3_ENDPOINT_URL"
             ) from None
+
+
+def _ask_no_leave(params: dict[str, Any], **_: object) -> None:
+    """Send bodies at once, not after a "100 Continue".
+
+    botocore reads that answer line by line until an empty line, and goes on for ever, busy, where
+    the connection ends in its middle. Our bodies are small: leave would cost more than it saves.
+    """
+    params["headers"].pop("Expect", None)
 
 
 def _is_here(endpoint: str | None) -> bool:

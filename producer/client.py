@@ -127,7 +127,7 @@ class Client:
         else:
             batch_webhook = batch_webhook or self.settings.webhook_url
         for url in filter(None, (webhook, batch_webhook)):
-            check_webhook_url(url, parse_networks(self.settings.webhook_allow))
+            self._check_webhook(url)
         wanted = list(specs)
         check_priority(priority)
         for name in {spec.model.name for spec in wanted}:
@@ -140,6 +140,21 @@ class Client:
             self.store.subscribe_to_batch(batch_id, batch_webhook)
         self._announce([each.job_id for each in submissions if each.state is State.PENDING])
         return submissions
+
+    def subscribe_to_settings(self, batch_id: UUID) -> None:
+        """Have the webhook of the settings, if there is one, told of a batch's end.
+
+        Call it once the batch's jobs are there: before, it would look as if it had ended.
+
+        Raises:
+            InvalidInput: the webhook is none.
+        """
+        if url := self.settings.webhook_url:
+            self._check_webhook(url)
+            self.store.subscribe_to_batch(batch_id, url)
+
+    def _check_webhook(self, url: str) -> None:
+        check_webhook_url(url, parse_networks(self.settings.webhook_allow))
 
     def _announce(self, job_ids: Sequence[UUID]) -> None:
         """Announce these jobs and nobody else's."""

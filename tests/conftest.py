@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import hypothesis
 import pytest
+import structlog
 
 from tests import servers
 from tests.servers import PostgresServer, S3Server
@@ -27,6 +28,13 @@ hypothesis.settings.load_profile("unhurried")
 
 # Started in the background by a shell, we ignore SIGINT, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """Commands that a test calls configure logging for their process, which is the tests' own."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

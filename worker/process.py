@@ -85,26 +85,7 @@ def run_process(settings: Settings, *, model: str, device: str, torch_device: st
         keeper = stack.enter_context(
             LeaseKeeper(store, worker.name, lease=lease, models=worker.labels)
         )
-        uploads = stack.enter_context(_pool(UPLOAD_THREADS, "upload"))
-        editor = Editor(loaded, engine)
-        sources = _sources(settings, objects, loaded)
-        finder = NoiseFinder(objects, editor, sources, keeper.turns, uploads)
-        performer = Performer(objects, editor, sources)
-        health = DeviceHealth(partial(give_up_device, keeper))
-        isolation = Isolation()
-        # One pool for each lane: an interactive job must not wait for a thread that bulk ones hold.
-        runners = {
-            lane: ShardRunner(
-                store,
-                keeper,
-                finder,
-                performer,
-                stack.enter_context(_pool(JOB_THREADS, f"job-{lane}")),
-                health,
-                isolation,
-            )
-            for lane in Lane
-        }
+        runners = _runners(stack, settings, store, objects, keeper, Editor(loaded, engine))
         _log.info(
             "worker.ready",
             worker=worker.name,
@@ -197,6 +178,30 @@ def _registered(
 def _lanes(rungs: Sequence[int]) -> int:
     """Images that are edited at once: a guided one takes two rows."""
     return max(max(rungs) // 2, 1)
+
+
+def _runners(
+    stack: ExitStack,
+    settings: Settings,
+    store: JobStore,
+    objects: ObjectStore,
+    keeper: LeaseKeeper,
+    editor: Editor,
+) -> dict[Lane, ShardRunner]:
+    """What runs each lane's shards; they share all but their threads."""
+    sources = _sources(settings, objects, editor.model)
+    uploads = stack.enter_context(_pool(UPLOAD_THREADS, "upload"))
+    finder = NoiseFinder(objects, editor, sources, keeper.turns, uploads)
+    performer = Performer(objects, editor, sources)
+    health = DeviceHealth(partial(give_up_device, keeper))
+    isolation = Isolation()
+
+    def runner(lane: Lane) -> ShardRunner:
+        # A pool for each: an interactive job must not wait for a thread that bulk ones hold.
+        pool = stack.enter_context(_pool(JOB_THREADS, f"job-{lane}"))
+        return ShardRunner(store, keeper, finder, performer, pool, health, isolation)
+
+    return {lane: runner(lane) for lane in Lane}
 
 
 def _sources(settings: Settings, objects: ObjectStore, model: Model) -> SourceReader:

@@ -18,7 +18,6 @@ from jobs.store.leasing import WORKER_LOST
 from jobs.store.listing import Listing
 from jobs.store.losing import Losing
 from jobs.store.measuring import Measuring
-from jobs.store.paging import Paging
 from jobs.store.queueing import Queueing
 from jobs.store.registering import Registering
 from jobs.store.scheduling import Scheduling
@@ -40,7 +39,6 @@ class JobStore(
     FiringWork,
     Foreseeing,
     Measuring,
-    Paging,
     Admitting,
 ):
     """All that is written to and read from the tables. Safe to share between threads."""

@@ -1,12 +1,19 @@
-"""Looking at much: batches with their counts, and a batch's jobs page by page."""
+"""Looking at much, page by page: batches with their counts, jobs, and what ended since.
 
+A page's place is kept by the last id seen, so that new rows shift nothing.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, or_, select
 
+from jobs.filters import JobFilter
 from jobs.records import Batch, Job
-from jobs.states import State
+from jobs.states import ENDED, State
+from jobs.store.choosing import conditions
 from jobs.store.reading import JOB_COLUMNS, Reading, job_of
 from jobs.tables import batch_jobs, batches, jobs
 
@@ -20,7 +27,7 @@ class BatchCounts:
 
 
 class Listing(Reading):
-    """What lists and exports ask."""
+    """What lists, exports and the HTTP API ask."""
 
     def page_of(
         self, batch_id: UUID, after: UUID | None, limit: int, *, until: UUID | None = None
@@ -36,15 +43,38 @@ class Listing(Reading):
         with self._reader.connect() as connection:
             return [job_of(row) for row in connection.execute(statement)]
 
-    def batches(self, limit: int) -> list[BatchCounts]:
-        """The latest batches, newest first."""
-        newest = select(batches).order_by(batches.c.created_at.desc(), batches.c.id.desc())
+    def newest_jobs(self, which: JobFilter, before: UUID | None, limit: int) -> list[Job]:
+        """The jobs that `which` means made before one of them (None: up to now), newest first."""
+        statement = select(*JOB_COLUMNS).where(*conditions(which))
+        if before is not None:
+            statement = statement.where(jobs.c.id < before)
         with self._reader.connect() as connection:
-            found = [
-                Batch(row.id, row.name, row.created_at)
-                for row in connection.execute(newest.limit(limit))
-            ]
-        return [BatchCounts(batch, self.counts(batch.id)) for batch in found]
+            rows = connection.execute(statement.order_by(jobs.c.id.desc()).limit(limit))
+            return [job_of(row) for row in rows]
+
+    def batches(self, limit: int, *, before: UUID | None = None) -> list[BatchCounts]:
+        """The batches made before one of them (None: up to now), newest first."""
+        columns = (batches.c.id, batches.c.name, batches.c.created_at, batches.c.paused_at)
+        statement = select(*columns).order_by(batches.c.id.desc()).limit(limit)
+        if before is not None:
+            statement = statement.where(batches.c.id < before)
+        with self._reader.connect() as connection:
+            found = [Batch(*row) for row in connection.execute(statement)]
+        counts = self._counts_of([batch.id for batch in found])
+        return [BatchCounts(batch, counts[batch.id]) for batch in found]
+
+    def _counts_of(self, batch_ids: Sequence[UUID]) -> dict[UUID, dict[State, int]]:
+        statement = (
+            select(batch_jobs.c.batch_id, jobs.c.state, func.count())
+            .join(jobs, batch_jobs.c.job_id == jobs.c.id)
+            .where(batch_jobs.c.batch_id.in_(batch_ids))
+            .group_by(batch_jobs.c.batch_id, jobs.c.state)
+        )
+        counts = {batch_id: dict.fromkeys(State, 0) for batch_id in batch_ids}
+        with self._reader.connect() as connection:
+            for batch_id, state, count in connection.execute(statement):
+                counts[batch_id][State(state)] = count
+        return counts
 
     def failures_of(self, batch_id: UUID) -> dict[str, int]:
         """How many jobs of a batch failed, by the code of the error."""
@@ -57,3 +87,26 @@ class Listing(Reading):
         )
         with self._reader.connect() as connection:
             return {str(code): count for code, count in connection.execute(statement)}
+
+    def ends_of(
+        self, batch_id: UUID, since: datetime | None, after: UUID | None, limit: int
+    ) -> list[Job]:
+        """A batch's jobs that ended at or after a moment, in the order of their ends.
+
+        With `after`, only those behind that job, which ended at `since`.
+        """
+        statement = (
+            select(*JOB_COLUMNS)
+            .join(batch_jobs, batch_jobs.c.job_id == jobs.c.id)
+            .where(batch_jobs.c.batch_id == batch_id, jobs.c.state.in_(ENDED))
+            .where(jobs.c.finished_at.is_not(None))
+            .order_by(jobs.c.finished_at, jobs.c.id)
+            .limit(limit)
+        )
+        if since is not None and after is not None:
+            behind = and_(jobs.c.finished_at == since, jobs.c.id > after)
+            statement = statement.where(or_(jobs.c.finished_at > since, behind))
+        elif since is not None:
+            statement = statement.where(jobs.c.finished_at >= since)
+        with self._reader.connect() as connection:
+            return [job_of(row) for row in connection.execute(statement)]

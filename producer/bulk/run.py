@@ -293,4 +293,9 @@ def run_bulk(
     check_priority(options.priority)
     with SourceBook(client.store, client.objects, client.sources) as book:
         bulk = _Bulk(manifest, plan, options, client.store, book, look)
-        return bulk.dry_run() if dry_run else bulk.submit()
+        if dry_run:
+            return bulk.dry_run()
+        report = bulk.submit()
+    if report.submitted:
+        client.subscribe_to_settings(client.store.batch(options.name).id)
+    return report

@@ -62,7 +62,21 @@ def _job_id(client: "Client", name: str) -> UUID | None:
     return None
 
 
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask, unless told not to; anything but yes ends the command."""
-    if not yes:
-        typer.confirm(question, abort=True, err=True)
+def confirmed(
+    client: "Client",
+    verb: str,
+    names: Sequence[str],
+    narrow: JobFilter,
+    *,
+    everything: bool,
+    yes: bool,
+) -> Selection:
+    """What `selected` gives, asked about first unless ids alone name it, or `yes`.
+
+    Anything but yes for an answer ends the command.
+    """
+    meant = selected(client, names, narrow, everything=everything)
+    count = meant.count(client)
+    if count and not yes:
+        typer.confirm(f"{verb} {count} jobs?", abort=True, err=True)
+    return meant

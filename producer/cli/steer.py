@@ -11,7 +11,7 @@ from jobs.states import LIVE, State
 from producer.cli import options
 from producer.cli.options import Home, examples
 from producer.cli.output import out, say
-from producer.cli.selection import confirm, selected
+from producer.cli.selection import confirmed
 
 if TYPE_CHECKING:
     from jobs.records import Batch
@@ -61,9 +61,7 @@ def cancel(
     from producer.cli.services import open_client
 
     with open_client(home) as client:
-        meant = selected(client, names or [], which, everything=everything)
-        if (count := meant.count(client)) and meant.filters:
-            confirm(f"Cancel {count} jobs?", yes=yes)
+        meant = confirmed(client, "Cancel", names or [], which, everything=everything, yes=yes)
         cancelled = client.cancel(meant.job_ids) + sum(map(client.cancel, meant.filters))
     _report("cancelled", cancelled, json=json)
 
@@ -86,9 +84,7 @@ def retry(
     from producer.cli.services import open_client
 
     with open_client(home) as client:
-        meant = selected(client, names or [], which, everything=everything)
-        if (count := meant.count(client)) and meant.filters:
-            confirm(f"Retry {count} jobs?", yes=yes)
+        meant = confirmed(client, "Retry", names or [], which, everything=everything, yes=yes)
         retried = client.retry(meant.job_ids) + sum(map(client.retry, meant.filters))
     _report("retried", retried, json=json)
 

@@ -27,11 +27,6 @@ from tests.pipeline import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-long_run = pytest.mark.skipif(
-    "EDICT_LONG_FAULTS" not in os.environ,
-    reason="takes long, and a cut connection can stall work for minutes: set EDICT_LONG_FAULTS=1",
-)
-
 
 @pytest.fixture(scope="module")
 def field(open_field: Callable[..., AbstractContextManager[Field]]) -> Iterator[Field]:
@@ -95,7 +90,7 @@ def test_nothing_is_lost_or_done_twice_after(field: Field, fault: Fault):
     field.finish(workload)
 
 
-@pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.SLOW, pytest.param(Mode.CUT, marks=long_run)])
+@pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.SLOW, Mode.CUT])
 def test_an_object_store_that_misbehaves_delays_jobs_and_harms_none(field: Field, mode: Mode):
     workload = field.submit()
     field.in_the_middle(workload)
@@ -118,7 +113,6 @@ def test_a_message_delivered_five_times_runs_its_jobs_once(field: Field):
     assert findings.attempts == {1: findings.succeeded}
 
 
-@long_run
 def test_a_worker_frozen_past_its_lease_wakes_and_changes_nothing(field: Field):
     workload = field.submit()
     field.in_the_middle(workload)
@@ -150,7 +144,6 @@ def freeze_one_at_work(field: Field, workload: Workload) -> tuple[int, list[UUID
     return None
 
 
-@long_run
 def test_poison_pictures_fail_at_once_and_their_neighbours_succeed(field: Field):
     workload = field.submit(groups=25, steps=FEW_STEPS)
 
@@ -160,7 +153,6 @@ def test_poison_pictures_fail_at_once_and_their_neighbours_succeed(field: Field)
     assert findings.attempts == {1: findings.succeeded}
 
 
-@long_run
 def test_hundreds_of_jobs_survive_all_faults_together(field: Field):
     with Chaos(field.deployment, pause=(0.5, 2.0), seed=1) as chaos:
         workload = field.submit(groups=40, steps=FEW_STEPS)
@@ -169,7 +161,6 @@ def test_hundreds_of_jobs_survive_all_faults_together(field: Field):
     assert field.finish(workload).taken_back > 0
 
 
-@long_run
 def test_at_the_end_nothing_is_left_behind(field: Field):
     """Comes last: it stops the deployment of the tests before."""
     statuses = field.deployment.stop_processes()

@@ -1,9 +1,11 @@
 """The object store, on a real S3 server."""
 
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -149,6 +151,25 @@ def test_a_server_that_is_away_is_named_quickly(s3: S3Server, bucket: str) -> No
         objects.check()
 
     assert time.monotonic() - start < 5
+
+
+def test_a_server_that_hangs_up_in_the_middle_of_its_answer_is_an_outage(
+    s3: S3Server, bucket: str
+) -> None:
+    def hang_up(listener: socket.socket) -> None:
+        with suppress(OSError):  # closed at the end of the test
+            while True:
+                with listener.accept()[0] as connection:
+                    connection.recv(65_536)
+                    connection.sendall(b"HTTP/1.1 100 Continue\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=hang_up, args=[listener], daemon=True).start()
+        away = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        settings = settings_for(s3, bucket, s3_endpoint_url=away)
+        store = closing(ObjectStore.from_settings(settings))
+        with store as objects, pytest.raises(ServiceUnavailable):
+            objects.put("a", b"pixels", "image/png")
 
 
 def test_an_endpoint_that_is_no_url_is_a_bad_setting(s3: S3Server, bucket: str) -> None:

@@ -36,7 +36,7 @@ def list_(
     limit: Limit = 50,
 ) -> Any:
     """List batches, newest first."""
-    found = client.store.newest_batches(cursor, limit + 1)
+    found = client.store.batches(limit + 1, before=cursor)
     more = found[limit - 1].batch.id if len(found) > limit else None
     items = [plain_batch(each.batch) | {"counts": each.counts} for each in found[:limit]]
     return {"items": items, "next": more}

@@ -88,6 +88,21 @@ def test_a_manifest_becomes_a_batch_and_again_nothing_is_new(
     assert client.store.counts()[State.PENDING] == 6
 
 
+def test_the_webhook_of_the_settings_is_told_of_the_batchs_end(
+    services: Settings, tmp_path: Path
+) -> None:
+    told = {"webhook_url": "http://127.0.0.1:9/hook", "webhook_allow": ("127.0.0.1",)}
+    with Client(services.model_copy(update=told)) as client:
+        manifest = open_manifest(str(write(tmp_path / "m.jsonl", photographs(1))), client.objects)
+        run_bulk(client, manifest, Plan(client.model, Template(None, ())), OPTIONS)
+        batch = client.store.batch("bulk")
+        client.store.cancel([job.id for job in client.store.jobs_of(batch.id)])
+        client.store.tell_ended_batches()
+
+        [delivery] = client.store.deliveries()
+        assert (delivery.url, delivery.batch_id) == (told["webhook_url"], batch.id)
+
+
 def test_only_what_is_new_or_changed_is_submitted(
     submit: Submit, client: Client, tmp_path: Path
 ) -> None:
