@@ -109,6 +109,7 @@ def run_workers(
                 )
             stopping.wait(POLL_SECONDS)
     finally:
+        _log.info("worker.stopping", grace_seconds=settings.stop_grace_seconds)
         _stop(processes, settings.stop_grace_seconds + STOP_SECONDS, hurry or threading.Event())
     return 0
 

@@ -67,6 +67,8 @@ def test_a_second_signal_hurries(
 ):
     worker, job_id = work("3000")
     worker.terminate()
+    # Two equal signals that arrive together are one.
+    eventually(lambda: "worker.stopping" in worker.log_tail())
 
     os.kill(worker.pid, second)
 
