@@ -24,6 +24,7 @@ Count = Annotated[int, typer.Option(help="Held-out photographs to edit.")]
 Steps = Annotated[int, typer.Option(help="Length of the timestep grid.")]
 Strength = Annotated[float, typer.Option(help="Share of the grid that is used.")]
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance scale.")]
+GuidedFrom = Annotated[float, typer.Option(help="Share of the timesteps below which it is off.")]
 Threads = Annotated[int, typer.Option(help="CPU threads; figures repeat bit for bit at one.")]
 
 
@@ -83,13 +84,14 @@ def evaluate(
     device: Device = "cpu",
     threads: Threads = 1,
     count: Count = 48,
-    steps: Steps = 40,
-    strength: Strength = 0.8,
-    guidance: Guidance = 4.0,
+    steps: Steps = Settings.steps,
+    strength: Strength = Settings.strength,
+    guidance: Guidance = Settings.guidance,
+    guided_from: GuidedFrom = Settings.guided_from,
 ) -> None:
     """Measure the finished model; leaves figures, a grid and the model card in its folder."""
     place = _workplace(work, recipe, device, threads)
-    settings = Settings(steps, strength, guidance)
+    settings = Settings(steps, strength, guidance, guided_from)
     assessment.evaluate(place, find_photographs(groceries, clothing), out, count, settings)
 
 

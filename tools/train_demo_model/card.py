@@ -29,6 +29,7 @@ def write(figures: Figures, recipe: Recipe, settings: Settings, size: int) -> st
         steps=settings.steps,
         strength=settings.strength,
         guidance=settings.guidance,
+        guided_from=f"{settings.guided_from:.0%}",
         vae_psnr=f"{figures.vae_psnr:.1f}",
         worst=f"{figures.vae_psnr_worst_tenth:.1f}",
         photographs=figures.photographs,

@@ -31,6 +31,8 @@ def export(
     for network in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
         # Not diffusers' own `to`, which warns of an empty list of exceptions.
         nn.Module.to(network, torch.float16)
+    # Where it was read from is the business of this machine alone.
+    pipeline.vae.register_to_config(_name_or_path="")
     pipeline.save_pretrained(folder, safe_serialization=True)
     size = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
     if size > LIMIT_BYTES:
