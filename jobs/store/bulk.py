@@ -18,8 +18,10 @@ from sqlalchemy import (
     Table,
     Uuid,
     delete,
+    exists,
     func,
     literal,
+    or_,
     select,
     true,
     update,
@@ -32,7 +34,7 @@ from jobs.specs import Source, Spec
 from jobs.states import State
 from jobs.store.inverting import forgive_inversions
 from jobs.store.steering import Steering
-from jobs.store.submitting import ENDED_BADLY, urge
+from jobs.store.submitting import ENDED_BADLY, may_urge, urge
 from jobs.tables import UtcDateTime, batch_jobs, bulk_chunks, jobs, known_sources
 from jobs.writing import SpecWriter
 
@@ -102,7 +104,7 @@ class Bulk(Steering):
             self._fill(connection, rows)
             created = _count(connection, self._insert_incoming())
             if created < len(rows):
-                self._renew_incoming(connection, priority)
+                self._renew_incoming(connection, batch_id, priority)
             added = self._join_batch(connection, batch_id, all_new=created == len(rows))
             if paused:
                 self._hold(connection, list(connection.scalars(select(jobs.c.id).where(_SAME))))
@@ -132,8 +134,8 @@ class Bulk(Steering):
             return
         connection.exec_driver_sql(_POSTGRESQL)
         with connection.connection.cursor() as cursor, cursor.copy(_COPY) as copy:  # type: ignore[attr-defined]
-            for row in rows:
-                copy.write_row(row)
+            # Lines of COPY's text format: quicker than row by row.
+            copy.write("".join(f"{_line(row)}\n" for row in rows))
 
     def _insert_incoming(self) -> Insert:
         now = literal(self._clock(), UtcDateTime)
@@ -145,11 +147,23 @@ class Bulk(Steering):
         inserted: Insert = self._insert(jobs).from_select(names, rows)
         return inserted.on_conflict_do_nothing()
 
-    def _renew_incoming(self, connection: Connection, priority: int) -> None:
+    @staticmethod
+    def _lock_known(connection: Connection, batch_id: UUID, priority: int) -> None:
+        """Lock the known jobs that change or that become members, all of them in one order.
+
+        A job that the batch has already and that stays as it is is left alone: whoever claims jobs
+        passes over those that are locked.
+        """
+        member = exists().where(batch_jobs.c.batch_id == batch_id, batch_jobs.c.job_id == jobs.c.id)
+        known = select(jobs.c.id).where(_SAME, or_(ENDED_BADLY, may_urge(priority), ~member))
+        connection.execute(known.order_by(jobs.c.id).with_for_update(key_share=True))
+
+    def _renew_incoming(self, connection: Connection, batch_id: UUID, priority: int) -> None:
         """Give what had failed or been cancelled its new spec, and a new life."""
         if connection.dialect.name == "postgresql":
             # Else the planner thinks of a handful of rows, or of a scan of all jobs.
             connection.exec_driver_sql("ANALYZE bulk_incoming")
+        self._lock_known(connection, batch_id, priority)
         forgive_inversions(connection, _SAME)
         same = jobs.c.identity == _incoming.c.identity
         connection.execute(update(jobs).where(same, ENDED_BADLY).values(spec=_incoming.c.spec))
@@ -232,6 +246,18 @@ class Bulk(Steering):
             connection.execute(
                 statement.on_conflict_do_update(index_elements=["place_digest"], set_=changed), rows
             )
+
+
+def _line(row: _Row) -> str:
+    job_id, kind, spec, identity, inversion_digest, model, priority = row
+    fields = (job_id, kind, _escaped(spec), identity, inversion_digest, _escaped(model))
+    return "\t".join((*fields, str(priority)))
+
+
+def _escaped(text: str) -> str:
+    """As COPY reads it."""
+    text = text.replace("\\", r"\\")
+    return text.replace("\t", r"\t").replace("\n", r"\n").replace("\r", r"\r")
 
 
 def _count(connection: Connection, inserted: Insert) -> int:

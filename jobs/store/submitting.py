@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Update, or_, select
+from sqlalchemy import ColumnElement, Update, and_, or_, select
 from sqlalchemy.dialects.postgresql import Insert
 
 from jobs.errors import InvalidInput
@@ -154,10 +154,10 @@ class Submitting(Pausing):
 
 def urge(which: ColumnElement[bool], priority: int) -> Update:
     """Let jobs that still wait go before others; a message of the bulk lane is not waited for."""
-    return change(
-        which,
-        jobs.c.state.in_((State.PENDING, State.QUEUED)),
-        jobs.c.priority < priority,
-        priority=priority,
-        state=State.PENDING,
-    )
+    return change(which, may_urge(priority), priority=priority, state=State.PENDING)
+
+
+def may_urge(priority: int) -> ColumnElement[bool]:
+    """Of a row: whether it still waits, and for less urgent a wish."""
+    waits = jobs.c.state.in_((State.PENDING, State.QUEUED))
+    return and_(waits, jobs.c.priority < priority)
