@@ -100,7 +100,9 @@ class SpecWriter:
     def _shared_of(self, spec: Spec) -> _Shared:
         of = tuple(getattr(spec, name) for name in _SHARED)
         if self._shared is None or self._shared.of != of:
-            texts = [self._texts(spec, name, value) for name, value in zip(_SHARED, of, strict=True)]
+            texts = [
+                self._texts(spec, name, value) for name, value in zip(_SHARED, of, strict=True)
+            ]
             recipe = {name: text for name, (_, text) in zip(_SHARED, texts, strict=True)}
             whole = {name: text for name, (text, _) in zip(_SHARED, texts, strict=True)}
             inversion = _object([f'"{name}":{recipe[name]}' for name in sorted(_SHARED)])

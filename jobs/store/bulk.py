@@ -35,7 +35,14 @@ from jobs.states import State
 from jobs.store.inverting import forgive_inversions
 from jobs.store.steering import Steering
 from jobs.store.submitting import ENDED_BADLY, may_urge, urge
-from jobs.tables import UtcDateTime, batch_jobs, bulk_chunks, jobs, known_sources
+from jobs.tables import (
+    UtcDateTime,
+    batch_jobs,
+    batch_tallies,
+    bulk_chunks,
+    jobs,
+    known_sources,
+)
 from jobs.writing import SpecWriter
 
 _incoming = Table(
@@ -106,6 +113,8 @@ class Bulk(Steering):
             if created < len(rows):
                 self._renew_incoming(connection, batch_id, priority)
             added = self._join_batch(connection, batch_id, all_new=created == len(rows))
+            if created < len(rows):
+                self._judge_new(connection, select(jobs.c.id).where(_SAME), batch_id)
             if paused:
                 self._hold(connection, list(connection.scalars(select(jobs.c.id).where(_SAME))))
             if digest is not None:
@@ -202,6 +211,13 @@ class Bulk(Steering):
             if lost:
                 connection.execute(delete(bulk_chunks).where(bulk_chunks.c.batch_id == batch_id))
         return bool(lost)
+
+    def look_at_tables(self) -> None:
+        """Have the planner know how large the tables are now, after very many rows at once."""
+        if self._engine.dialect.name == "postgresql":
+            with self._reader.connect() as connection:
+                for table in (jobs, batch_jobs, batch_tallies):
+                    connection.exec_driver_sql(f"ANALYZE {table.name}")
 
     def retry_ended(self, batch_id: UUID) -> int:
         """Give the batch's failed and cancelled jobs a new life; says how many."""

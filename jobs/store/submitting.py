@@ -13,6 +13,7 @@ from jobs.records import Batch, Submission
 from jobs.specs import Spec
 from jobs.states import State
 from jobs.store.base import change
+from jobs.store.gating import Gating
 from jobs.store.inverting import forgive_inversions
 from jobs.store.pausing import Pausing
 from jobs.tables import batch_jobs, batches, jobs
@@ -25,7 +26,7 @@ _NAME_CHARACTERS = 200
 ENDED_BADLY: ColumnElement[bool] = jobs.c.state.in_((State.FAILED, State.CANCELLED))
 
 
-class Submitting(Pausing):
+class Submitting(Pausing, Gating):
     """What producers and people ask for."""
 
     def open_batch(self, name: str | None = None) -> Batch:
@@ -113,6 +114,8 @@ class Submitting(Pausing):
                     self._insert(batch_jobs).on_conflict_do_nothing(),
                     [{"batch_id": batch_id, "job_id": member} for member in sorted(members)],
                 )
+                # Those that succeeded before are judged by this batch's gate too.
+                self._judge_new(connection, select(jobs.c.id).where(same), batch_id)
                 if paused:
                     self._hold(connection, list(members))
         return [

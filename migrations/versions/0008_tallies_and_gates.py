@@ -4,7 +4,13 @@ What is counted is a membership: its batch, its job's state, and a detail: the e
 failed, or `flagged`. Triggers see every change, whoever makes it. On PostgreSQL each statement adds
 rows of changes and touches none that is there, so that no two ends ever wait for each other; the
 control process folds them together. SQLite has one writer: it counts in place.
+
+The prompts of schedules call an image's path `{path}` from now on, as those of manifests do.
 """
+
+import re
+from collections.abc import Mapping
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -47,6 +53,11 @@ def added(changes: str) -> str:
 # By index, always: a plan made while the tables were small would be kept while they grow.
 SETTINGS = "SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off"
 MEMBERS = "JOIN jobs j ON j.id = m.job_id"
+# A job that others see may change meanwhile: whoever changes it waits, or is waited for.
+LOCK = (
+    "PERFORM 1 FROM jobs WHERE id IN (SELECT job_id FROM rows_after) "
+    "AND xmin <> pg_current_xact_id()::xid ORDER BY id FOR SHARE;"
+)
 POSTGRESQL_FUNCTIONS = {
     "tally_changed_jobs": added(
         parts("j", "rows_before j JOIN batch_jobs m ON m.job_id = j.id", "-1")
@@ -59,13 +70,7 @@ POSTGRESQL_FUNCTIONS = {
         "FROM batch_jobs m WHERE m.job_id = OLD.id"
     )
     + "RETURN OLD;",
-    # A job that others see may change meanwhile: whoever changes it waits, or is waited for.
-    "tally_new_members": """
-    PERFORM 1 FROM jobs WHERE id IN (SELECT job_id FROM rows_after)
-        AND xmin <> pg_current_xact_id()::xid ORDER BY id FOR SHARE;
-    """
-    + added(parts("j", f"rows_after m {MEMBERS}", "1"))
-    + "RETURN NULL;",
+    "tally_new_members": LOCK + added(parts("j", f"rows_after m {MEMBERS}", "1")) + "RETURN NULL;",
     "tally_changed_members": added(
         parts("j", f"rows_before m {MEMBERS}", "-1")
         + " UNION ALL "
@@ -134,7 +139,32 @@ SQLITE_TRIGGERS = {
 }
 
 
+SCHEDULES = sa.table("schedules", sa.column("id", sa.Uuid), sa.column("template", sa.JSON))
+
+
+def rename_variables(names: Mapping[str, str]) -> None:
+    """Have the prompts of schedules call things as manifests do."""
+    # Two braces are one that is meant as such.
+    variable = re.compile(r"(?<!\{)((?:\{\{)*)\{(" + "|".join(names) + r")\}")
+
+    def renamed(value: Any) -> Any:
+        if isinstance(value, list):
+            return [renamed(part) for part in value]
+        if not isinstance(value, str):
+            return value
+        return variable.sub(lambda found: f"{found[1]}{{{names[found[2]]}}}", value)
+
+    connection = op.get_bind()
+    for row in connection.execute(sa.select(SCHEDULES)).all():
+        changed = row.template | {
+            name: renamed(row.template[name]) for name in ("base", "edits") if name in row.template
+        }
+        which = SCHEDULES.c.id == row.id
+        connection.execute(sa.update(SCHEDULES).where(which).values(template=changed))
+
+
 def upgrade() -> None:
+    rename_variables({"name": "path", "stem": "name"})
     op.add_column("batches", sa.Column("gate", sa.JSON))
     op.add_column(
         "batch_jobs", sa.Column("flagged", sa.Boolean, nullable=False, server_default=sa.false())
@@ -169,6 +199,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    rename_variables({"name": "stem", "path": "name"})
     if op.get_bind().dialect.name == "sqlite":
         for name in SQLITE_TRIGGERS:
             op.execute(f"DROP TRIGGER {name}")

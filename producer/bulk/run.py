@@ -17,6 +17,7 @@ from typing import Any
 from uuid import UUID
 
 from jobs.errors import InvalidInput, NotFound
+from jobs.gates import parse_gate
 from jobs.specs import Source, Spec
 from jobs.store import JobStore
 from jobs.store.bulk import Loaded
@@ -30,6 +31,8 @@ from producer.bulk.rows import RawRow
 from producer.client import Client, check_priority
 
 SHOWN_REJECTS = 20
+MANY_JOBS = 10_000
+"""So many new rows change how the database is to look for others."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class BulkOptions:
     force: bool = False
     """Make new jobs for what was done before."""
     rejects: Path = Path("rejects.jsonl")
+    gate: tuple[str, ...] = ()
+    """Conditions on figures (`jobs.gates`), the batch's from now on; none: its gate stays."""
 
 
 @dataclass
@@ -123,11 +128,15 @@ class _Bulk:
             if not self._options.skip_invalid and not self._check(report, rejects):
                 return report
             batch = self._store.open_batch(self._options.name)
+            if self._options.gate:
+                self._store.set_gate(batch.id, self._options.gate)
             loaded = Report()
             loaded.unused_columns = report.unused_columns
             self._load(loaded, batch.id, rejects)
         if loaded.passed_over and not self._options.force:
             loaded.revived = self._store.retry_ended(batch.id)
+        if loaded.created >= MANY_JOBS:
+            self._store.look_at_tables()
         loaded.submitted = True
         return loaded
 
@@ -291,6 +300,7 @@ def run_bulk(
         ServiceUnavailable: a service does not answer; the same call again goes on from there.
     """
     check_priority(options.priority)
+    parse_gate(options.gate)
     with SourceBook(client.store, client.objects, client.sources) as book:
         bulk = _Bulk(manifest, plan, options, client.store, book, look)
         if dry_run:

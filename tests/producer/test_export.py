@@ -14,7 +14,7 @@ from PIL import Image
 
 from jobs.errors import AccessDenied, InvalidInput
 from producer.client import Client
-from producer.export import Filter, open_target, run_export
+from producer.export import Condition, open_target, run_export
 from producer.export import run as course
 from tests.producer.conftest import Edict, Finish, png
 
@@ -34,7 +34,7 @@ def fruit(edict: Edict, finish: Finish, photo: Path, monkeypatch: pytest.MonkeyP
 def export(client: Client) -> Export:
     def run(to: str, form: str = "jsonl", *where: str) -> Any:
         batch = client.store.batch("fruit")
-        filters = [Filter.parse(each) for each in where]
+        filters = [Condition.parse(each) for each in where]
         target = open_target(to, client.objects)
         return run_export(
             client.store, client.objects, batch, target, form, filters, max_bytes=10**6
@@ -171,7 +171,7 @@ def test_results_are_chosen_by_their_figures(
 @pytest.mark.parametrize("where", ["psnr", "seconds>1", "psnr>=high", "psnr!=3"])
 def test_conditions_that_are_none_are_refused(where: str) -> None:
     with pytest.raises(InvalidInput, match="where"):
-        Filter.parse(where)
+        Condition.parse(where)
 
 
 def test_another_export_is_not_mixed_in(export: Export, fruit: None) -> None:
