@@ -74,13 +74,14 @@ class Tallying(StorePart):
     def _fold(self) -> int:
         table = batch_tallies.c
         key = [table[name] for name in _KEY]
-        some = select(*key, table.shard).where(table.shard > 0).limit(FOLD_ROWS)
+        some = select(table.shard).where(table.shard > 0).limit(FOLD_ROWS)
         with self._engine.begin() as connection:
             # Whoever else folds meanwhile has taken these rows: leave them to it.
             taken = some.with_for_update(skip_locked=True).cte("taken")
             gone = (
                 delete(batch_tallies)
-                .where(*(table[name] == taken.c[name] for name in (*_KEY, "shard")))
+                # A row of changes is the only one of its shard.
+                .where(table.shard.in_(select(taken.c.shard)))
                 .returning(*key, table.number)
             )
             rows = connection.execute(gone).all()

@@ -77,8 +77,12 @@ POSTGRESQL_FUNCTIONS = {
         + parts("j", f"rows_after m {MEMBERS}", "1")
     )
     + "RETURN NULL;",
-    # Where the job itself was deleted, it is not there to be joined, and was counted by then.
-    "tally_lost_members": added(parts("j", f"rows_before m {MEMBERS}", "-1")) + "RETURN NULL;",
+    # A job that was deleted is not there to be joined, and was counted by then; the tallies of a
+    # batch that was deleted are gone by then.
+    "tally_lost_members": added(
+        parts("j", f"rows_before m {MEMBERS} JOIN batches b ON b.id = m.batch_id", "-1")
+    )
+    + "RETURN NULL;",
     "forget_tallies": "DELETE FROM batch_tallies WHERE batch_id = OLD.id; RETURN NULL;",
 }
 BOTH = "REFERENCING OLD TABLE AS rows_before NEW TABLE AS rows_after FOR EACH STATEMENT"
