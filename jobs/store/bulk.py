@@ -91,6 +91,11 @@ class KnownSource:
 class Bulk(Steering):
     """What manifests ask for."""
 
+    @property
+    def writers(self) -> int:
+        """How many chunks the database takes at once to advantage: SQLite has one writer."""
+        return 1 if self._engine.dialect.name == "sqlite" else 2
+
     def submit_chunk(
         self,
         specs: Iterable[Spec],

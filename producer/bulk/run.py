@@ -8,6 +8,7 @@ time, while later chunks still come in.
 import hashlib
 import json
 import random
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -158,16 +159,16 @@ class _Bulk:
         return batch.id
 
     def _load(self, report: Report, batch_id: UUID, rejects: RejectFile) -> None:
-        """The second pass. While the database takes a chunk, the next one is made ready."""
-        pending: Future[Loaded] | None = None
-        with ThreadPoolExecutor(1, thread_name_prefix="chunks") as writer:
+        """The second pass. While the database takes chunks, the next one is made ready."""
+        pending: deque[Future[Loaded]] = deque()
+        writers = self._store.writers
+        with ThreadPoolExecutor(writers, thread_name_prefix="chunks") as pool:
             for ready in self._ready(report, batch_id):
                 specs, refused = self._specs(ready)
                 self._refuse(report, refused, rejects)
-                if pending is not None:
-                    _count(report, pending.result())
-                    self._look(report)
-                pending = writer.submit(
+                if len(pending) == writers:
+                    self._take(report, pending.popleft())
+                submitted = pool.submit(
                     self._store.submit_chunk,
                     specs,
                     batch_id=batch_id,
@@ -176,9 +177,13 @@ class _Bulk:
                     priority=self._options.priority,
                     force=self._options.force,
                 )
-            if pending is not None:
-                _count(report, pending.result())
-                self._look(report)
+                pending.append(submitted)
+            for each in pending:
+                self._take(report, each)
+
+    def _take(self, report: Report, written: Future[Loaded]) -> None:
+        _count(report, written.result())
+        self._look(report)
 
     def _ready(self, report: Report, batch_id: UUID | None) -> Iterator[_Ready]:
         """The manifest's chunks, less those that the batch has.
