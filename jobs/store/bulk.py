@@ -4,6 +4,7 @@ A manifest comes in chunks. A chunk's jobs and its marker are committed together
 is killed in between, a chunk is either in or not, and is known by its digest when it comes again.
 """
 
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -68,6 +69,9 @@ _SQLITE = f"CREATE TEMPORARY TABLE IF NOT EXISTS bulk_incoming ({_LAYOUT.format(
 _COPY = f"COPY bulk_incoming ({', '.join(_COLUMNS)}) FROM STDIN"
 _FILL = f"INSERT INTO bulk_incoming VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - ours
 
+_making = threading.Lock()
+"""A chunk's ids follow each other though two are made at once: edits of an image stay together."""
+
 _Row = tuple[str, str, str, str, str, str, int]
 
 
@@ -110,7 +114,8 @@ class Bulk(Steering):
         A spec that was submitted before is the same job, as in `submit`; `force` makes new jobs.
         """
         writer = SpecWriter()
-        rows = [self._text_row(writer, spec, priority, force=force) for spec in specs]
+        with _making:
+            rows = [self._text_row(writer, spec, priority, force=force) for spec in specs]
         with self._engine.begin() as connection:
             paused = self._enter(connection, batch_id)
             self._fill(connection, rows)
