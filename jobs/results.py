@@ -36,7 +36,7 @@ class Result(BaseModel):
     """Largest difference of a latent after the round trip, in latent units."""
     psnr: float | None = None
     """Result against the prepared source image, in dB; None where they are equal."""
-    similarity: float | None = Field(default=None, ge=-1, le=1)
+    similarity: float | None = None
     """SSIM (Wang et al., 2004) of result and prepared source image; 1 where they are equal."""
     mask_area: float | None = Field(default=None, ge=0, le=1)
     """Share of the image that a masked edit could change; None where there was no mask."""
