@@ -36,6 +36,10 @@ class Result(BaseModel):
     """Largest difference of a latent after the round trip, in latent units."""
     psnr: float | None = None
     """Result against the prepared source image, in dB; None where they are equal."""
+    similarity: float | None = None
+    """SSIM (Wang et al., 2004) of result and prepared source image; 1 where they are equal."""
+    mask_area: float | None = Field(default=None, ge=0, le=1)
+    """Share of the image that a masked edit could change; None where there was no mask."""
     inversion_reused: bool = False
     """Whether the noise was found in the bucket or shared with another job of the shard."""
     seconds: dict[str, float] = {}

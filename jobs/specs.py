@@ -10,7 +10,15 @@ import json
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from jobs.errors import InvalidInput
 from jobs.model_names import split_name
@@ -249,10 +257,12 @@ class _Spec(_Frozen):
 
     @staticmethod
     def recipe_part(name: str, plain: Any) -> tuple[Any] | None:
-        """What `recipe` holds of a field outside of the inversion's; None where it leaves it out.
+        """What `recipe` holds of a field; None where it leaves it out.
 
         For `jobs.writing`, which asks one field at a time.
         """
+        if name == "sampler":
+            return (_beyond(_ADDED_TO_SAMPLER, plain),)
         if name in _ADDED and plain == _ADDED[name]:
             return None
         return (_without_place(plain),)
@@ -294,6 +304,18 @@ class EditSpec(_Spec):
     rows: int | None = Field(default=None, ge=1, le=MAX_ROWS)
     """Rows of the network's batch, on which the last bits depend; None: as the worker likes."""
 
+    def to(self, edit_prompt: str) -> "EditSpec":
+        """The same edit to another prompt; only the prompt is checked.
+
+        Raises:
+            InvalidInput: see `parse_spec`.
+        """
+        try:
+            prompt = _EDIT_PROMPT.validate_python(edit_prompt)
+        except ValidationError as error:
+            raise InvalidInput("edit_prompt", invalid_input(error).problem) from None
+        return self.model_copy(update={"edit_prompt": prompt})
+
 
 class ReconstructionSpec(_Spec):
     """Invert and generate back, and say how exactly the image returned."""
@@ -304,6 +326,7 @@ class ReconstructionSpec(_Spec):
 
 Spec = Annotated[InversionSpec | EditSpec | ReconstructionSpec, Field(discriminator="kind")]
 _ADAPTER: TypeAdapter[Spec] = TypeAdapter(Spec)
+_EDIT_PROMPT: TypeAdapter[str] = TypeAdapter(EditPrompt)
 
 
 def parse_spec(value: object) -> Spec:
@@ -312,8 +335,6 @@ def parse_spec(value: object) -> Spec:
     Raises:
         InvalidInput: names the first field that is wrong, its value and the limit.
     """
-    from pydantic import ValidationError
-
     try:
         return _ADAPTER.validate_python(value)
     except ValidationError as error:

@@ -76,6 +76,8 @@ batches = Table(
     # The wish; `jobs.paused` follows, and `settled` says that all rows have it.
     Column("paused_at", UtcDateTime),
     Column("settled", Boolean, nullable=False, server_default=true()),
+    # Conditions on figures; results that fall short of one are flagged (`jobs.gates`).
+    Column("gate", JSON(none_as_null=True)),
 )
 
 jobs = Table(
@@ -128,6 +130,22 @@ batch_jobs = Table(
     metadata,
     Column("batch_id", Uuid, ForeignKey("batches.id", ondelete="CASCADE"), primary_key=True),
     Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True, index=True),
+    # Whether the job succeeded, but with figures below the batch's gate.
+    Column("flagged", Boolean, nullable=False, server_default=false()),
+)
+
+# How many members of a batch are in a state: the sum over all shards. Kept by triggers.
+batch_tallies = Table(
+    "batch_tallies",
+    metadata,
+    # No foreign key: its check would have every end of a job lock the batch's row.
+    Column("batch_id", Uuid, primary_key=True),
+    Column("state", String(10), primary_key=True),
+    # The error code of failed jobs; `flagged` of succeeded ones that are.
+    Column("detail", String(50), primary_key=True),
+    # 0: the sum so far. Others: changes that were not folded into it yet (PostgreSQL only).
+    Column("shard", BigInteger, primary_key=True, autoincrement=False, index=True),
+    Column("number", BigInteger, nullable=False),
 )
 
 inversions = Table(

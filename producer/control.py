@@ -92,6 +92,7 @@ def chores(client: Client, stop: threading.Event) -> list[Chore]:
 
     return [
         Chore("jobs", announce),
+        Chore("tallies", store.fold_tallies),
         Chore("schedules", fire),
         Chore("firings", store.settle_firings, every=SETTLE_SECONDS),
         Chore("retention", prune, every=SETTLE_SECONDS),

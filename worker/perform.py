@@ -10,6 +10,7 @@ from PIL import Image
 from edict_engine.editor import Editor, Reconstruction
 from edict_engine.images import to_pixels
 from edict_engine.metrics import psnr
+from edict_engine.quality.measures import ssim
 from jobs.keys import result_key, sha256
 from jobs.objects import ObjectStore
 from jobs.records import Claim
@@ -31,6 +32,7 @@ class Made:
     mask: Image.Image | None = None
     exact: bool | None = None
     max_error: float | None = None
+    similarity: float | None = None
 
 
 class Performer:
@@ -74,8 +76,9 @@ class Performer:
                 on_progress=watcher.progress,
                 should_stop=watcher.should_stop,
             )
-        figure = psnr(to_pixels(noise.image), to_pixels(edited.image))
-        return Made(edited.image, edited.rung, figure, mask=edited.mask)
+        before, after = to_pixels(noise.image), to_pixels(edited.image)
+        figures = {"psnr": psnr(before, after), "similarity": ssim(after, before)}
+        return Made(edited.image, edited.rung, mask=edited.mask, **figures)
 
     def _reconstruct(self, noise: Noise, watcher: Watcher, clock: Stopwatch) -> Made:
         with clock.phase("sample"):
@@ -86,8 +89,14 @@ class Performer:
                 on_progress=watcher.progress,
                 should_stop=watcher.should_stop,
             )
-        rung = noise.inversion.rung
-        return Made(back.image, rung, back.psnr, exact=back.exact, max_error=back.max_error)
+        return Made(
+            back.image,
+            noise.inversion.rung,
+            back.psnr,
+            exact=back.exact,
+            max_error=back.max_error,
+            similarity=ssim(to_pixels(back.image), to_pixels(noise.image)),
+        )
 
     def _keep(
         self, job_id: UUID, spec: ImageSpec, noise: Noise, made: Made, clock: Stopwatch
@@ -100,6 +109,8 @@ class Performer:
             "exact": made.exact,
             "max_error": made.max_error,
             "psnr": made.psnr if finite else None,
+            "similarity": made.similarity,
+            "mask_area": None if made.mask is None else _area(made.mask),
         }
         result = self._result(noise).model_copy(update=figures)
         recipe = Recipe.of(spec, result, rows=made.rung)
@@ -138,3 +149,8 @@ class Performer:
             inversion_reused=noise.reused,
             seconds=noise.seconds,
         )
+
+
+def _area(mask: Image.Image) -> float:
+    """The white share of a mask, which is black and white."""
+    return mask.convert("L").histogram()[255] / (mask.width * mask.height)

@@ -5,7 +5,8 @@
 A manifest of ROWS edits, eight of each image, goes through ``edict bulk`` as a user's would: read,
 checked whole, submitted; then the same again. Beside it, in the same run on the same server: COPY
 of the very same rows into an empty copy of the table (PostgreSQL), one ``apply_async`` for each of
-a few thousand jobs, and the queries that people and workers ask all day.
+a few thousand jobs, the queries that people and workers ask all day, and how many jobs a second
+sixteen workers get through claim and finish. Smaller tables (`--growth`) show what their size does.
 """
 
 import argparse
@@ -24,8 +25,10 @@ from typing import Any
 import psycopg
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import Engine
 
-from bench.bulk.queries import measure_queries
+from bench.bulk.load import ceiling
+from bench.bulk.queries import measure_queries, scans
 from jobs.celery_app import make_app
 from jobs.database import open_database
 from jobs.keys import sha256
@@ -36,6 +39,7 @@ from migrations import upgrade
 from producer.embedded.valkey import Valkey
 
 EDITS = 8
+MODEL = "demo"
 SENT = 2_000
 """Jobs that are sent one by one; a million would tell no more."""
 STYLES = ("a sketch", "at night", "in winter", "in oil", "in fog", "as a toy", "in clay", "in ink")
@@ -54,6 +58,13 @@ class Figures:
     copy_ratio: float | None
     apply_async_ratio: float
     query_p95_ms: dict[str, float]
+    ceiling_jobs_per_second: float
+    """Through announce, claim and finish."""
+    database_bytes_per_job: float
+    growth: dict[str, dict[str, float]]
+    """By rows: the queries' times and the ceiling."""
+    scans: dict[str, list[str]]
+    """How each query finds its rows, by PostgreSQL's EXPLAIN."""
 
 
 def write_manifest(path: Path, rows: int) -> None:
@@ -136,10 +147,9 @@ def one_by_one(redis_url: str, store: JobStore) -> float:
     return took / SENT
 
 
-def measure(kind: str, rows: int, folder: Path, redis_url: str, urls: Iterator[str]) -> Figures:
-    """Everything on one kind of database."""
-    url = next(urls)
-    manifest = folder / "manifest.jsonl"
+def loaded(url: str, rows: int, folder: Path, redis_url: str) -> tuple[Run, Run]:
+    """Submit a manifest of so many rows, twice."""
+    manifest = folder / f"manifest-{rows}.jsonl"
     if not manifest.exists():
         write_manifest(manifest, rows)
     environment = {
@@ -153,10 +163,35 @@ def measure(kind: str, rows: int, folder: Path, redis_url: str, urls: Iterator[s
     assert first.report["created"] == rows // EDITS * EDITS, first
     again = bulk(manifest, environment)
     assert (again.report["created"], again.report["passed_over"]) == (0, rows // EDITS), again
+    return first, again
+
+
+def asked(url: str) -> dict[str, float]:
+    """The queries' times, and the ceiling, on a loaded database."""
+    engine = open_database(url)
+    times = measure_queries(JobStore(engine))
+    engine.dispose()
+    return times | {"jobs_per_second": ceiling(url, MODEL)}
+
+
+def measure(
+    kind: str, rows: int, growth: list[int], folder: Path, redis_url: str, urls: Iterator[str]
+) -> Figures:
+    """Everything on one kind of database."""
+    grown = {}
+    for fewer in sorted(growth):
+        smaller = next(urls)
+        loaded(smaller, fewer, folder, redis_url)
+        grown[str(fewer)] = asked(smaller)
+    url = next(urls)
+    first, again = loaded(url, rows, folder, redis_url)
     engine = open_database(url)
     store = JobStore(engine)
     sent = one_by_one(redis_url, store)
     copied = bare_copy(url, next(urls)) if kind == "postgresql" else None
+    size = _bytes(engine)
+    found = scans(engine, store) if kind == "postgresql" else {}
+    queries = asked(url)
     figures = Figures(
         database=kind,
         rows=rows,
@@ -166,10 +201,24 @@ def measure(kind: str, rows: int, folder: Path, redis_url: str, urls: Iterator[s
         resubmit_ratio=again.seconds / first.seconds,
         copy_ratio=None if copied is None else first.seconds / copied,
         apply_async_ratio=sent / (first.seconds / rows),
-        query_p95_ms=measure_queries(store),
+        ceiling_jobs_per_second=queries.pop("jobs_per_second"),
+        query_p95_ms=queries,
+        database_bytes_per_job=size / rows,
+        growth=grown,
+        scans=found,
     )
     engine.dispose()
     return figures
+
+
+def _bytes(engine: Engine) -> int:
+    """What the tables and indexes take on disk."""
+    sizes = {
+        "postgresql": "SELECT sum(pg_total_relation_size(relid)) FROM pg_stat_user_tables",
+        "sqlite": "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()",
+    }
+    with engine.connect() as connection:
+        return int(connection.exec_driver_sql(sizes[engine.dialect.name]).scalar_one())
 
 
 @contextmanager
@@ -209,7 +258,9 @@ def show(figures: list[Figures]) -> None:
 
 def _text(value: object) -> str:
     if isinstance(value, dict):
-        return "\n".join(f"{name} {took:.1f}" for name, took in value.items())
+        return "\n".join(f"{name}: {_text(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
@@ -218,6 +269,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.bulk")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--database", choices=("postgresql", "sqlite"), action="append")
+    parser.add_argument(
+        "--growth", type=int, action="append", metavar="ROWS", help="Look at a smaller table too."
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     figures = []
@@ -229,7 +283,9 @@ def main() -> None:
         try:
             for kind in options.database or ("postgresql", "sqlite"):
                 with databases(kind, folder) as urls:
-                    figures.append(measure(kind, options.rows, folder, valkey.url, urls))
+                    figures.append(
+                        measure(kind, options.rows, options.growth or [], folder, valkey.url, urls)
+                    )
         finally:
             valkey.stop()
     if options.json:

@@ -14,6 +14,7 @@ from jobs.results import Result
 from jobs.specs import parse_spec
 from jobs.states import State
 from jobs.store.base import StorePart, change, change_rows
+from jobs.store.gating import judge_end
 from jobs.tables import jobs, workers
 
 WORKER_LOST = "worker_lost"
@@ -109,7 +110,7 @@ class Leasing(StorePart):
         return frozenset((row.id, row.token) for row in rows)
 
     def finish(self, claim: Claim, result: Result) -> None:
-        """Write a job's success.
+        """Write a job's success; it is flagged where it falls short of a batch's gate.
 
         Raises:
             LeaseLost: the claim is not the row's any more; nothing was written.
@@ -117,6 +118,7 @@ class Leasing(StorePart):
         self._end(
             claim.job_id,
             claim.token,
+            judged=result,
             state=State.SUCCEEDED,
             finished_at=self._clock(),
             progress=1.0,
@@ -189,17 +191,22 @@ class Leasing(StorePart):
             attempts=jobs.c.attempts - 1,
         )
 
-    def _end(self, job_id: UUID, token: int, **values: Any) -> None:
+    def _end(
+        self, job_id: UUID, token: int, *, judged: Result | None = None, **values: Any
+    ) -> None:
         statement = (
             update(jobs)
             .where(jobs.c.id == job_id, jobs.c.token == token, jobs.c.state == State.RUNNING)
             .values(lease_until=None, **values)
         )
-        if self._change(statement) != 1:
-            raise LeaseLost(
-                f"job {job_id}: the claim with token {token} is no longer valid; "
-                "the job was cancelled or taken over"
-            )
+        with self._engine.begin() as connection:
+            if len(self._changed(connection, statement)) != 1:
+                raise LeaseLost(
+                    f"job {job_id}: the claim with token {token} is no longer valid; "
+                    "the job was cancelled or taken over"
+                )
+            if judged is not None:
+                judge_end(connection, job_id, judged)
 
     def expire_leases(self) -> int:
         """Take jobs from workers that fell silent; says how many.

@@ -3,12 +3,11 @@
 A page's place is kept by the last id seen, so that new rows shift nothing.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, or_, select
 
 from jobs.filters import JobFilter
 from jobs.records import Batch, Job
@@ -24,6 +23,8 @@ class BatchCounts:
 
     batch: Batch
     counts: dict[State, int]
+    flagged: int = 0
+    """Of those that succeeded: how many fell short of the batch's gate."""
 
 
 class Listing(Reading):
@@ -60,33 +61,9 @@ class Listing(Reading):
             statement = statement.where(batches.c.id < before)
         with self._reader.connect() as connection:
             found = [Batch(*row) for row in connection.execute(statement)]
-        counts = self._counts_of([batch.id for batch in found])
-        return [BatchCounts(batch, counts[batch.id]) for batch in found]
-
-    def _counts_of(self, batch_ids: Sequence[UUID]) -> dict[UUID, dict[State, int]]:
-        statement = (
-            select(batch_jobs.c.batch_id, jobs.c.state, func.count())
-            .join(jobs, batch_jobs.c.job_id == jobs.c.id)
-            .where(batch_jobs.c.batch_id.in_(batch_ids))
-            .group_by(batch_jobs.c.batch_id, jobs.c.state)
-        )
-        counts = {batch_id: dict.fromkeys(State, 0) for batch_id in batch_ids}
-        with self._reader.connect() as connection:
-            for batch_id, state, count in connection.execute(statement):
-                counts[batch_id][State(state)] = count
-        return counts
-
-    def failures_of(self, batch_id: UUID) -> dict[str, int]:
-        """How many jobs of a batch failed, by the code of the error."""
-        statement = (
-            select(jobs.c.error_code, func.count())
-            .join(batch_jobs, batch_jobs.c.job_id == jobs.c.id)
-            .where(batch_jobs.c.batch_id == batch_id, jobs.c.state == State.FAILED)
-            .group_by(jobs.c.error_code)
-            .order_by(func.count().desc())
-        )
-        with self._reader.connect() as connection:
-            return {str(code): count for code, count in connection.execute(statement)}
+        ids = [batch.id for batch in found]
+        counts, flagged = self._counts_of(ids), self._flagged(ids)
+        return [BatchCounts(batch, counts[batch.id], flagged[batch.id]) for batch in found]
 
     def ends_of(
         self, batch_id: UUID, since: datetime | None, after: UUID | None, limit: int

@@ -11,12 +11,12 @@ from jobs.errors import NotFound
 from jobs.filters import JobFilter
 from jobs.records import Batch, Job
 from jobs.states import State
-from jobs.store.base import StorePart
 from jobs.store.choosing import conditions
+from jobs.store.tallying import Tallying
 from jobs.tables import batch_jobs, batches, jobs
 
 
-class Reading(StorePart):
+class Reading(Tallying):
     """What anybody may ask."""
 
     def job(self, job_id: UUID) -> Job:
@@ -107,11 +107,9 @@ class Reading(StorePart):
 
     def counts(self, batch_id: UUID | None = None) -> dict[State, int]:
         """How many jobs are in each state, in one batch or in all."""
-        statement = select(jobs.c.state, func.count()).group_by(jobs.c.state)
         if batch_id is not None:
-            statement = statement.join(batch_jobs, batch_jobs.c.job_id == jobs.c.id).where(
-                batch_jobs.c.batch_id == batch_id
-            )
+            return self._counts_of([batch_id])[batch_id]
+        statement = select(jobs.c.state, func.count()).group_by(jobs.c.state)
         with self._reader.connect() as connection:
             found = {State(state): count for state, count in connection.execute(statement)}
         return {state: found.get(state, 0) for state in State}

@@ -1,12 +1,14 @@
 """Workers, as they report themselves."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import case, func, select
 
 from jobs.records import Worker
+from jobs.states import State
 from jobs.store.base import StorePart
-from jobs.tables import workers
+from jobs.tables import jobs, workers
 
 
 class Registering(StorePart):
@@ -37,3 +39,19 @@ class Registering(StorePart):
         statement = select(workers).where(workers.c.seen_at >= since).order_by(workers.c.name)
         with self._reader.connect() as connection:
             return [Worker(*row) for row in connection.execute(statement)]
+
+    def busy_lanes(self, names: Sequence[str]) -> int:
+        """How many lanes of these workers have a job, at most as many as each has.
+
+        A worker holds more jobs than it has lanes: their images come and go meanwhile.
+        """
+        held = (
+            select(jobs.c.worker, func.count().label("number"))
+            .where(jobs.c.state == State.RUNNING, jobs.c.worker.in_(names))
+            .group_by(jobs.c.worker)
+            .subquery()
+        )
+        busy = case((held.c.number < workers.c.lanes, held.c.number), else_=workers.c.lanes)
+        statement = select(func.sum(busy)).join_from(held, workers, workers.c.name == held.c.worker)
+        with self._reader.connect() as connection:
+            return int(connection.scalar(statement) or 0)

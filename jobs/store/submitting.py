@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Update, or_, select
+from sqlalchemy import ColumnElement, Update, and_, or_, select
 from sqlalchemy.dialects.postgresql import Insert
 
 from jobs.errors import InvalidInput
@@ -13,6 +13,7 @@ from jobs.records import Batch, Submission
 from jobs.specs import Spec
 from jobs.states import State
 from jobs.store.base import change
+from jobs.store.gating import Gating
 from jobs.store.inverting import forgive_inversions
 from jobs.store.pausing import Pausing
 from jobs.tables import batch_jobs, batches, jobs
@@ -25,7 +26,7 @@ _NAME_CHARACTERS = 200
 ENDED_BADLY: ColumnElement[bool] = jobs.c.state.in_((State.FAILED, State.CANCELLED))
 
 
-class Submitting(Pausing):
+class Submitting(Pausing, Gating):
     """What producers and people ask for."""
 
     def open_batch(self, name: str | None = None) -> Batch:
@@ -113,6 +114,8 @@ class Submitting(Pausing):
                     self._insert(batch_jobs).on_conflict_do_nothing(),
                     [{"batch_id": batch_id, "job_id": member} for member in sorted(members)],
                 )
+                # Those that succeeded before are judged by this batch's gate too.
+                self._judge_new(connection, select(jobs.c.id).where(same), batch_id)
                 if paused:
                     self._hold(connection, list(members))
         return [
@@ -154,10 +157,10 @@ class Submitting(Pausing):
 
 def urge(which: ColumnElement[bool], priority: int) -> Update:
     """Let jobs that still wait go before others; a message of the bulk lane is not waited for."""
-    return change(
-        which,
-        jobs.c.state.in_((State.PENDING, State.QUEUED)),
-        jobs.c.priority < priority,
-        priority=priority,
-        state=State.PENDING,
-    )
+    return change(which, may_urge(priority), priority=priority, state=State.PENDING)
+
+
+def may_urge(priority: int) -> ColumnElement[bool]:
+    """Of a row: whether it still waits, and for less urgent a wish."""
+    waits = jobs.c.state.in_((State.PENDING, State.QUEUED))
+    return and_(waits, jobs.c.priority < priority)

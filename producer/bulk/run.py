@@ -8,6 +8,7 @@ time, while later chunks still come in.
 import hashlib
 import json
 import random
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any
 from uuid import UUID
 
 from jobs.errors import InvalidInput, NotFound
+from jobs.gates import parse_gate
 from jobs.specs import Source, Spec
 from jobs.store import JobStore
 from jobs.store.bulk import Loaded
@@ -30,6 +32,8 @@ from producer.bulk.rows import RawRow
 from producer.client import Client, check_priority
 
 SHOWN_REJECTS = 20
+MANY_JOBS = 10_000
+"""So many new rows change how the database is to look for others."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class BulkOptions:
     force: bool = False
     """Make new jobs for what was done before."""
     rejects: Path = Path("rejects.jsonl")
+    gate: tuple[str, ...] = ()
+    """Conditions on figures (`jobs.gates`), the batch's from now on; none: its gate stays."""
 
 
 @dataclass
@@ -123,11 +129,15 @@ class _Bulk:
             if not self._options.skip_invalid and not self._check(report, rejects):
                 return report
             batch = self._store.open_batch(self._options.name)
+            if self._options.gate:
+                self._store.set_gate(batch.id, self._options.gate)
             loaded = Report()
             loaded.unused_columns = report.unused_columns
             self._load(loaded, batch.id, rejects)
         if loaded.passed_over and not self._options.force:
             loaded.revived = self._store.retry_ended(batch.id)
+        if loaded.created >= MANY_JOBS:
+            self._store.look_at_tables()
         loaded.submitted = True
         return loaded
 
@@ -149,16 +159,16 @@ class _Bulk:
         return batch.id
 
     def _load(self, report: Report, batch_id: UUID, rejects: RejectFile) -> None:
-        """The second pass. While the database takes a chunk, the next one is made ready."""
-        pending: Future[Loaded] | None = None
-        with ThreadPoolExecutor(1, thread_name_prefix="chunks") as writer:
+        """The second pass. While the database takes chunks, the next one is made ready."""
+        pending: deque[Future[Loaded]] = deque()
+        writers = self._store.writers
+        with ThreadPoolExecutor(writers, thread_name_prefix="chunks") as pool:
             for ready in self._ready(report, batch_id):
                 specs, refused = self._specs(ready)
                 self._refuse(report, refused, rejects)
-                if pending is not None:
-                    _count(report, pending.result())
-                    self._look(report)
-                pending = writer.submit(
+                if len(pending) == writers:
+                    self._take(report, pending.popleft())
+                submitted = pool.submit(
                     self._store.submit_chunk,
                     specs,
                     batch_id=batch_id,
@@ -167,9 +177,13 @@ class _Bulk:
                     priority=self._options.priority,
                     force=self._options.force,
                 )
-            if pending is not None:
-                _count(report, pending.result())
-                self._look(report)
+                pending.append(submitted)
+            for each in pending:
+                self._take(report, each)
+
+    def _take(self, report: Report, written: Future[Loaded]) -> None:
+        _count(report, written.result())
+        self._look(report)
 
     def _ready(self, report: Report, batch_id: UUID | None) -> Iterator[_Ready]:
         """The manifest's chunks, less those that the batch has.
@@ -291,6 +305,7 @@ def run_bulk(
         ServiceUnavailable: a service does not answer; the same call again goes on from there.
     """
     check_priority(options.priority)
+    parse_gate(options.gate)
     with SourceBook(client.store, client.objects, client.sources) as book:
         bulk = _Bulk(manifest, plan, options, client.store, book, look)
         if dry_run:

@@ -15,6 +15,7 @@ from producer.cli import (
     evaluate,
     export,
     failures,
+    gate,
     job,
     keys,
     migrate,
@@ -42,7 +43,8 @@ USAGE = 2
 
 ORDER = (
     "demo", "up",
-    "submit", "bulk", "schedule", "batches", "status", "watch", "results", "export", "reproduce",
+    "submit", "bulk", "schedule", "batches", "status", "watch", "gate", "results", "export",
+    "reproduce",
     "eval",
     "job", "failures", "retry", "cancel", "pause", "resume", "webhooks", "workers",
     "worker", "control", "serve", "keys", "migrate", "doctor", "retention", "prune",
@@ -93,6 +95,7 @@ app.add_typer(schedule.app, name="schedule", rich_help_panel=_WORK)
 app.command("batches", rich_help_panel=_WORK, epilog=batches.EXAMPLES)(batches.batches)
 app.command("status", rich_help_panel=_WORK, epilog=status.EXAMPLES)(status.status)
 app.command("watch", rich_help_panel=_WORK, epilog=watch.EXAMPLES)(watch.watch)
+app.command("gate", rich_help_panel=_WORK, epilog=gate.EXAMPLES)(gate.gate)
 app.command("results", rich_help_panel=_WORK, epilog=results.EXAMPLES)(results.results)
 app.command("export", rich_help_panel=_WORK, epilog=export.EXAMPLES)(export.export)
 app.command("reproduce", rich_help_panel=_WORK, epilog=reproduce.EXAMPLES)(reproduce.reproduce)

@@ -29,16 +29,23 @@ def batches(
                     "id": str(each.batch.id),
                     "name": each.batch.name,
                     "created_at": each.batch.created_at.isoformat(),
+                    "flagged": each.flagged,
                     "counts": {state.value: count for state, count in each.counts.items()},
                 }
                 for each in found
             ]
         )
         return
-    shown = table("batch", "made", "jobs", *(state.value for state in State))
+    shown = table("batch", "made", "jobs", *(state.value for state in State), "flagged")
     for each in found:
         made = each.batch.created_at.strftime("%Y-%m-%d %H:%M UTC")
         counts = [str(count) if count else "" for count in each.counts.values()]
         total = str(sum(each.counts.values()))
-        shown.add_row(escape(each.batch.name or str(each.batch.id)), made, total, *counts)
+        shown.add_row(
+            escape(each.batch.name or str(each.batch.id)),
+            made,
+            total,
+            *counts,
+            str(each.flagged or ""),
+        )
     out.print(shown if found else "there is no batch yet; `edict submit` and `edict bulk` make one")

@@ -23,7 +23,7 @@ EXAMPLES = examples(
     "edict bulk captions.csv --name seasons --map image=file_path --from '{caption}' "
     "--to '{caption}, in {season}' --vary season=winter,summer",
     "edict bulk s3://photos/2026/ --name sketches --from '{caption}' --to 'a sketch of {caption}'",
-    "edict bulk edits.parquet --name fruit --sample 100 --steps 25",
+    "edict bulk edits.parquet --name fruit --sample 100 --steps 25 --gate 'psnr>=18'",
 )
 PRIORITIES = {"bulk": 0, "interactive": INTERACTIVE_PRIORITY}
 
@@ -83,6 +83,14 @@ def bulk(
         str,
         typer.Option("--priority", metavar="bulk|interactive|N", help="Higher is announced first."),
     ] = "bulk",
+    gate: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gate",
+            metavar="FIGURE>=X",
+            help="Flag results that are not like this: 'psnr>=20', 'exact=true'. Repeatable.",
+        ),
+    ] = None,
     negative: Annotated[
         str | None, typer.Option("--negative", metavar="PROMPT", help="Where a row has none.")
     ] = None,
@@ -108,7 +116,14 @@ def bulk(
 
     template = Template.parse(base, to or [], _pairs("vary", vary, several=True))
     wanted = BulkOptions(
-        name, _priority(priority), limit, sample, skip_invalid, force, rejects.absolute()
+        name,
+        _priority(priority),
+        limit,
+        sample,
+        skip_invalid,
+        force,
+        rejects.absolute(),
+        tuple(gate or ()),
     )
     defaults = {
         "negative_prompt": negative,

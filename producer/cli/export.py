@@ -15,6 +15,7 @@ EXAMPLES = examples(
     "edict export fruit --to fruit-set",
     "edict export fruit --to fruit-set --format parquet --where 'psnr>=20'",
     "edict export fruit --to s3://photos/sets/fruit --format webdataset",
+    "edict export fruit --to fruit-doubtful --flagged only",
 )
 
 
@@ -31,6 +32,14 @@ def export(
         list[str] | None,
         typer.Option("--where", metavar="FIGURE>=X", help="Only results like this. Repeatable."),
     ] = None,
+    flagged: Annotated[
+        str,
+        typer.Option(
+            "--flagged",
+            metavar="without|with|only",
+            help="Results that fall short of the batch's gate: leave out, take too, take alone.",
+        ),
+    ] = "without",
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     home: Home = None,
 ) -> None:
@@ -38,10 +47,13 @@ def export(
 
     Ends with 0 unless a result could not be read.
     """
+    from jobs.errors import InvalidInput
     from producer.cli.services import open_client
-    from producer.export import Filter, open_target, run_export
+    from producer.export import Condition, Flagged, open_target, run_export
 
-    filters = [Filter.parse(each) for each in where or []]
+    filters = [Condition.parse(each) for each in where or []]
+    if flagged not in set(Flagged):
+        raise InvalidInput("flagged", f"{flagged!r} is none of {', '.join(Flagged)}")
     with open_client(home) as client, err.status("exporting") as status:
 
         def look(report: "ExportReport") -> None:
@@ -56,6 +68,7 @@ def export(
             form,
             filters,
             max_bytes=client.settings.max_source_bytes,
+            flagged=Flagged(flagged),
             look=look,
         )
     _tell(report, to, as_json=json)
@@ -67,8 +80,12 @@ def _tell(report: "ExportReport", to: str, *, as_json: bool) -> None:
         complain(f"left out: {each}")
     if report.missing_count:
         say(f"{report.missing_count} results could not be read; run the same again to add them")
+    if report.flagged:
+        say(
+            f"{report.flagged} flagged by the batch's gate were left out; --flagged with takes them"
+        )
     if as_json:
-        figures = ("written", "kept", "left_out", "missing_count")
+        figures = ("written", "kept", "left_out", "flagged", "missing_count")
         out.print_json(data={name: getattr(report, name) for name in figures})
         return
     out.print(

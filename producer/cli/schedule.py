@@ -61,8 +61,8 @@ def create(
         typer.Option(
             "--from",
             metavar="TEMPLATE",
-            help="What an image shows now. {name}, {stem} and {caption} (the .txt file beside it) "
-            "stand for the image's own.",
+            help="What an image shows now. {caption} (the .txt file beside it), {name}, {path} and "
+            "{folder} stand for the image's own.",
         ),
     ] = "",
     template: Annotated[

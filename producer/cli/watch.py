@@ -46,6 +46,8 @@ def follow_batch(client: "Client", batch: "Batch | None") -> bool:
         lambda: client.store.counts(batch_id), err, lambda now: _note(client, batch_id, now)
     )
     out.print(counts_text(ended), highlight=False)
+    if batch_id is not None and (flagged := client.store.flagged_of(batch_id)):
+        say(f"[yellow]flagged[/] {flagged} by the batch's gate: `edict gate`, `edict export`")
     if not all_succeeded(ended):
         _tell_failures(client, batch_id, ended)
     return all_succeeded(ended)
@@ -57,30 +59,37 @@ def _note(client: "Client", batch_id: "UUID | None", counts: "Counts") -> str:
 
     if batch_id is not None and client.store.batch(str(batch_id)).paused_at is not None:
         return "the batch is paused; `edict resume` lets it go on"
-    workers = _workers_text(client)
-    if batch_id is None or not counts[State.FAILED]:
-        return workers
-    by_code = client.store.failures_of(batch_id)
-    return f"{workers}, " + ", ".join(f"{count} {code}" for code, count in by_code.items())
+    parts = [_workers_text(client)]
+    if batch_id is not None and counts[State.SUCCEEDED]:
+        flagged = client.store.flagged_of(batch_id)
+        parts += [f"{flagged} flagged"] if flagged else []
+    if batch_id is not None and counts[State.FAILED]:
+        by_code = client.store.failures_of(batch_id)
+        parts += [f"{count} {code}" for code, count in by_code.items()]
+    return ", ".join(parts)
 
 
 def _workers_text(client: "Client") -> str:
-    """Where nobody works, that is what the user must know."""
+    """Where nobody works, that is what the user must know; else how busy they are."""
     alive = client.store.live_workers(seen_within=client.settings.lease_seconds)
     if not alive:
         return "no worker is alive; start one with `edict worker`"
-    return f"{len(alive)} worker{'s' if len(alive) > 1 else ''}"
+    lanes = sum(worker.lanes for worker in alive)
+    busy = client.store.busy_lanes([worker.name for worker in alive])
+    workers = f"{len(alive)} worker{'s' if len(alive) > 1 else ''}"
+    return f"{workers}, {busy} of {lanes} lanes busy ({busy / lanes:.0%})"
 
 
 def _tell_failures(client: "Client", batch_id: "UUID | None", counts: "Counts") -> None:
+    from jobs.filters import JobFilter
     from jobs.states import State
 
     if batch_id is None:
         return
     by_code = client.store.failures_of(batch_id)
     say("failed: " + ", ".join(f"{count} {escape(code)}" for code, count in by_code.items()))
-    failed = client.store.jobs_of(batch_id, [State.FAILED])
-    for job in failed[:SHOWN_FAILURES]:
+    which = JobFilter(batch=batch_id, states=(State.FAILED,))
+    for job in client.failures(which, limit=SHOWN_FAILURES):
         say(
             f"[red]failed[/] {job.id} {escape(job.error_code or '')}: "
             f"{escape(job.error_message or '')}"

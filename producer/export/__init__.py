@@ -4,9 +4,9 @@ Invariant: a part appears whole or not at all, and the state file names it after
 interrupts an export, the same command again keeps the parts that are complete.
 """
 
+from jobs.gates import Condition
 from producer.export.formats import FORMATS
-from producer.export.run import ExportReport, run_export
-from producer.export.selecting import Filter
+from producer.export.run import ExportReport, Flagged, run_export
 from producer.export.targets import open_target
 
-__all__ = ["FORMATS", "ExportReport", "Filter", "open_target", "run_export"]
+__all__ = ["FORMATS", "Condition", "ExportReport", "Flagged", "open_target", "run_export"]

@@ -31,6 +31,8 @@ class Record:
     job: Job
     original: bytes | None
     edited: bytes | None
+    flagged: bool = False
+    """Whether it falls short of the batch's gate."""
 
     @property
     def original_name(self) -> str:
@@ -67,6 +69,9 @@ class Record:
             "exact": result.exact,
             "max_error": result.max_error,
             "psnr": result.psnr,
+            "similarity": result.similarity,
+            "mask_area": result.mask_area,
+            "flagged": self.flagged,
         }
 
 
@@ -143,6 +148,7 @@ def _schema(pa: Any) -> Any:
     columns += [("steps", pa.int64()), ("strength", real), ("guidance_scale", real)]
     columns += [(name, text) for name in ("source", "source_sha256", "key", "sha256")]
     columns += [("exact", pa.bool_()), ("max_error", real), ("psnr", real)]
+    columns += [("similarity", real), ("mask_area", real), ("flagged", pa.bool_())]
     kinds = {text: "string", real: "float64", pa.int64(): "int64", pa.bool_(): "bool"}
     features = {
         name: {"_type": "Image"} if kind == image else {"dtype": kinds[kind], "_type": "Value"}

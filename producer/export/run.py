@@ -8,11 +8,13 @@ that cannot be read is left out and counted, and its part is tried again by the 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from enum import StrEnum
 from itertools import count, islice
 from typing import Any
 from uuid import UUID
 
 from jobs.errors import AccessDenied, InvalidInput, NotFound
+from jobs.gates import Condition
 from jobs.keys import sha256
 from jobs.objects import ObjectStore
 from jobs.records import Batch, Job
@@ -20,12 +22,22 @@ from jobs.specs import digest_of
 from jobs.states import State
 from jobs.store import JobStore
 from producer.export.formats import FORMATS, Record
-from producer.export.selecting import Filter
 from producer.export.targets import Target
 
 PART_JOBS = 1_000
 READS = 8
 SHOWN = 20
+
+
+class Flagged(StrEnum):
+    """What becomes of results that fall short of the batch's gate (`jobs.gates`)."""
+
+    WITHOUT = "without"
+    """They are kept apart."""
+    WITH = "with"
+    """They go too; their metadata says so."""
+    ONLY = "only"
+    """They go, and nothing else."""
 
 
 @dataclass
@@ -38,6 +50,8 @@ class ExportReport:
     """Results in parts that were complete before."""
     left_out: int = 0
     """Jobs that have not succeeded, have no image, or are not as asked."""
+    flagged: int = 0
+    """Of those: results that would go but for the batch's gate."""
     missing: list[str] = field(default_factory=list)
     """The first results that could not be read, and why."""
     missing_count: int = 0
@@ -63,9 +77,11 @@ class _Export:
         batch: Batch,
         target: Target,
         form: str,
-        filters: Sequence[Filter],
+        filters: Sequence[Condition],
         max_bytes: int,
+        flagged: Flagged,
     ) -> None:
+        self._flagged = flagged
         self._store = store
         self._objects = objects
         self._batch = batch
@@ -79,6 +95,8 @@ class _Export:
             "format": form,
             "where": sorted(each.written for each in filters),
         }
+        if flagged is not Flagged.WITHOUT:
+            self._wish["flagged"] = flagged.value
         self.report = ExportReport()
 
     def run(self, look: Callable[[ExportReport], None]) -> None:
@@ -95,7 +113,7 @@ class _Export:
                 self._target.write_state({**self._wish, "parts": [vars(each) for each in parts]})
             if self._format.images and not part.missing:
                 # For "until exported"; parts of before too, should that run have died here.
-                self._store.mark_exported([job.id for job in jobs if self._is_wanted(job)])
+                self._store.mark_exported([job.id for job in self._chosen(jobs)[0]])
             after = part.until
             look(self.report)
 
@@ -103,7 +121,8 @@ class _Export:
         state = self._target.read_state()
         if state is None:
             return []
-        if any(state.get(name) != value for name, value in self._wish.items()):
+        wish = {name: value for name, value in state.items() if name != "parts"}
+        if wish != self._wish:
             raise InvalidInput(
                 "to",
                 f"{self._target.where} holds another export ({_wish_text(state)}); export to "
@@ -123,21 +142,32 @@ class _Export:
         return jobs
 
     def _part(self, index: int, after: str | None, jobs: list[Job], before: _Part | None) -> _Part:
-        chosen = [job for job in jobs if self._is_wanted(job)]
+        chosen, withheld, flagged = self._chosen(jobs)
         self.report.left_out += len(jobs) - len(chosen)
+        self.report.flagged += withheld
         signature = digest_of([(str(job.id), _content(job)) for job in chosen])
-        pruned = before is not None and len(chosen) < before.results
+        pruned = before is not None and len(chosen) + withheld < before.results
         if before is not None and not before.missing and (pruned or before.signature == signature):
             self.report.kept += before.results
             return before
         missing_before = self.report.missing_count
         name = f"part-{index:06}"
         if chosen:
-            self._format.write(name, self._records(chosen), self._target)
+            self._format.write(name, self._records(chosen, flagged), self._target)
         missing = self.report.missing_count - missing_before
         self.report.written += len(chosen) - missing
         until = str(jobs[-1].id) if before is None else before.until
         return _Part(name, after, until, len(chosen) - missing, signature, missing)
+
+    def _chosen(self, jobs: Sequence[Job]) -> tuple[list[Job], int, frozenset[UUID]]:
+        """The jobs that go; how many are held back for the gate alone; which are flagged."""
+        wanted = [job for job in jobs if self._is_wanted(job)]
+        flagged = self._store.flagged_among(self._batch.id, [job.id for job in wanted])
+        if self._flagged is Flagged.WITH:
+            return wanted, 0, flagged
+        only = self._flagged is Flagged.ONLY
+        chosen = [job for job in wanted if (job.id in flagged) == only]
+        return chosen, 0 if only else len(wanted) - len(chosen), flagged
 
     def _is_wanted(self, job: Job) -> bool:
         if job.state != State.SUCCEEDED or job.result is None:
@@ -146,10 +176,10 @@ class _Export:
             return False
         return all(each.holds(job.result) for each in self._filters)
 
-    def _records(self, jobs: Sequence[Job]) -> Iterator[Record]:
+    def _records(self, jobs: Sequence[Job], flagged: frozenset[UUID]) -> Iterator[Record]:
         """The jobs with their images, a few ahead of the one that is written."""
         if not self._format.images:
-            yield from (Record(job, None, None) for job in jobs)
+            yield from (Record(job, None, None, job.id in flagged) for job in jobs)
             return
         rest = iter(jobs)
         with ThreadPoolExecutor(READS) as pool:
@@ -163,7 +193,7 @@ class _Export:
                     if isinstance(image, str) or isinstance(original, str):
                         self._miss(job, image if isinstance(image, str) else str(original))
                     else:
-                        yield Record(job, original, image)
+                        yield Record(job, original, image, job.id in flagged)
 
     def _original(self, uri: str) -> bytes | str:
         return self._read(uri)
@@ -204,9 +234,10 @@ def run_export(
     batch: Batch,
     target: Target,
     form: str,
-    filters: Sequence[Filter] = (),
+    filters: Sequence[Condition] = (),
     *,
     max_bytes: int,
+    flagged: Flagged = Flagged.WITHOUT,
     look: Callable[[ExportReport], None] = lambda _: None,
 ) -> ExportReport:
     """Bring a batch's results to a target; the same call again goes on, or adds what is new.
@@ -217,6 +248,6 @@ def run_export(
     """
     if form not in FORMATS:
         raise InvalidInput("format", f"{form!r} is none of {', '.join(FORMATS)}")
-    export = _Export(store, objects, batch, target, form, filters, max_bytes)
+    export = _Export(store, objects, batch, target, form, filters, max_bytes, flagged)
     export.run(look)
     return export.report

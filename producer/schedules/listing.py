@@ -1,7 +1,8 @@
 """What a source holds: a folder or a bucket's prefix, each image with its prompts filled in.
 
-`{name}` is an image's path below the source, `{stem}` its file name less the suffix, `{caption}`
-the text of the `.txt` file beside it.
+The variables are the columns of a folder's manifest: `{path}` is an image's path below the source,
+`{name}` its file name less the suffix, `{folder}` the name of the folder that it lies in, and
+`{caption}` the text of the `.txt` file beside it.
 """
 
 import os
@@ -15,7 +16,7 @@ from jobs.schedules import Template
 from producer.folders import Caption, ImageFile, captioned, images_in, images_under
 from producer.templates import Text
 
-VARIABLES = ("name", "stem", "caption")
+VARIABLES = ("path", "name", "folder", "caption")
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,13 @@ def list_rows(source: str, template: Template, objects: ObjectStore) -> Iterator
 
 
 def _row(image: ImageFile, base: Text, edits: list[Text], caption: str) -> SourceRow:
-    stem = PurePosixPath(image.below).stem
-    values = {"name": image.below, "stem": stem, "caption": caption}
+    path = PurePosixPath(image.below)
+    values = {
+        "path": image.below,
+        "name": path.stem,
+        "folder": path.parent.name,
+        "caption": caption,
+    }
     prompts = tuple(text.fill("template", values) for text in edits)
     return SourceRow(image.address, _stamp(image), base.fill("template", values), prompts)
 

@@ -1,8 +1,9 @@
 """The store against a simple model of it, driven at random, and against itself in real threads.
 
 Invariants: no job is lost, none ends twice, none runs under two live leases, a paused job does not
-start, the counts add up, and every change that is seen is one of `TRANSITIONS`. Clocks jump both
-ways, workers crash and freeze, and whoever pauses a batch may die between two statements.
+start, the counts and the tallies add up, and every change that is seen is one of `TRANSITIONS`.
+Clocks jump both ways, workers crash and freeze, and whoever pauses a batch may die between two
+statements.
 """
 
 import random
@@ -378,6 +379,17 @@ class StoreMachine(RuleBasedStateMachine):
             states = Counter(self.rows[job_id].state for job_id in each.members)
             assert +Counter(self.store.counts(each.id)) == states
 
+    @invariant()
+    def tallies_are_what_counting_gives(self) -> None:
+        for each in self.batches:
+            which = JobFilter(batch=each.id, states=(State.FAILED,))
+            assert self.store.failures_of(each.id) == self.store.codes(which)
+
+    @rule()
+    def fold_tallies(self) -> None:
+        self.store.fold_tallies()
+        assert self.store.fold_tallies() == 0
+
 
 @contextmanager
 def dying_after(store: JobStore, pieces: int) -> Iterator[None]:
@@ -458,6 +470,7 @@ class Turmoil:
         store = self.store(SKEWS[seed])
         while self.unfinished():
             store.expire_leases()
+            store.fold_tallies()
             store.take_due(8)
             store.settle_batches()
             time.sleep(0.01)
@@ -493,5 +506,8 @@ def test_every_job_ends_once_among_threads_that_crash_freeze_and_steer(engine: E
 
     assert sorted(finished) == job_ids
     assert store.counts()[State.SUCCEEDED] == JOBS
+    for batch in batches:
+        members = store.count(JobFilter(batch=batch, states=(State.SUCCEEDED,)))
+        assert +Counter(store.counts(batch)) == {State.SUCCEEDED: members}
     with engine.connect() as connection:
         assert not any(connection.scalars(select(jobs.c.paused)))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from jobs.errors import AccessDenied, InvalidInput
 from producer.client import Client
-from producer.export import Filter, open_target, run_export
+from producer.export import Condition, open_target, run_export
 from producer.export import run as course
 from tests.producer.conftest import Edict, Finish, png
 
@@ -34,7 +34,7 @@ def fruit(edict: Edict, finish: Finish, photo: Path, monkeypatch: pytest.MonkeyP
 def export(client: Client) -> Export:
     def run(to: str, form: str = "jsonl", *where: str) -> Any:
         batch = client.store.batch("fruit")
-        filters = [Filter.parse(each) for each in where]
+        filters = [Condition.parse(each) for each in where]
         target = open_target(to, client.objects)
         return run_export(
             client.store, client.objects, batch, target, form, filters, max_bytes=10**6
@@ -168,10 +168,60 @@ def test_results_are_chosen_by_their_figures(
     assert export("none", "jsonl", "psnr>20").written == 0
 
 
+def test_what_the_gate_flags_is_kept_apart_unless_it_is_asked_for(
+    edict: Edict, client: Client, finish: Finish, fruit: None, photo: Path
+) -> None:
+    # Given a result with a PSNR of 20 among three that have none
+    edict("submit", "reconstruct", photo, "--from", "a photo", "--batch", "fruit")
+    finish("fruit", png())
+    whole = ["export", "fruit", "--to", "set", "--format", "jsonl", "--json"]
+    assert json.loads(edict(*whole).stdout)["written"] == 4
+    # When a gate asks for more, then the part that held it is written anew
+    gate = json.loads(edict("gate", "fruit", "--set", "psnr>=25", "--json").stdout)
+    assert gate == {"gate": ["psnr>=25"], "flagged": 1}
+    again = json.loads(edict(*whole).stdout)
+    assert (again["kept"], again["written"], again["flagged"]) == (2, 1, 1)
+    assert len(lines_of(*sorted(Path("set").glob("*.jsonl")))) == 3
+    # And it goes where it is asked for
+    edict("export", "fruit", "--to", "doubtful", "--format", "jsonl", "--flagged", "only")
+    [line] = lines_of(*sorted(Path("doubtful").glob("*.jsonl")))
+    assert (line["kind"], line["flagged"]) == ("reconstruction", True)
+    both = edict("export", "fruit", "--to", "both", "--format", "jsonl", "--flagged", "with")
+    assert "4 written" in both.stdout
+    assert "1 flagged" in edict("gate", "fruit").stdout
+    assert json.loads(edict("batches", "--json").stdout)[0]["flagged"] == 1
+    assert edict("export", "fruit", "--to", "x", "--flagged", "some").exit_code == 2
+
+
+def test_a_tenth_of_a_bucket_that_is_denied_costs_a_tenth(
+    edict: Edict, client: Client, finish: Finish, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edict(*EDIT, photo, *(part for n in range(20) for part in ("--to", f"number {n}")))
+    finish("fruit", png())
+    jobs = client.store.jobs_of(client.store.batch("fruit").id)
+    keys = [job.result.outputs["image"].key for job in jobs if job.result]
+    denied = {client.objects.uri(key) for key in keys[::10]}
+    read = type(client.objects).read
+
+    def deny(self: Any, uri: str, *, max_bytes: int) -> bytes:
+        if uri in denied:
+            raise AccessDenied(f"{uri} is refused")
+        return read(self, uri, max_bytes=max_bytes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(client.objects), "read", deny)
+        done = edict("export", "fruit", "--to", "set")
+    assert done.exit_code == 1
+    assert "18 written" in done.stdout
+    assert "2 results could not be read; run the same again to add them" in done.stderr
+    again = edict("export", "fruit", "--to", "set")
+    assert (again.exit_code, len(lines_of(Path("set/part-000000/metadata.jsonl")))) == (0, 20)
+
+
 @pytest.mark.parametrize("where", ["psnr", "seconds>1", "psnr>=high", "psnr!=3"])
 def test_conditions_that_are_none_are_refused(where: str) -> None:
     with pytest.raises(InvalidInput, match="where"):
-        Filter.parse(where)
+        Condition.parse(where)
 
 
 def test_another_export_is_not_mixed_in(export: Export, fruit: None) -> None:

@@ -1,9 +1,11 @@
 """`edict status` and `edict watch`."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from jobs.records import Worker
 from jobs.states import State
 from producer.client import Client
 from producer.progress import Pacemaker, counts_text
@@ -52,6 +54,31 @@ def test_watching_a_finished_batch_ends_with_zero(
 ) -> None:
     finish("fruit", png())
     assert edict("watch", "fruit").exit_code == 0
+
+
+def test_watching_says_how_busy_the_workers_are_and_what_the_gate_flags(
+    edict: Edict, client: Client, finish: Finish, photo: Path
+) -> None:
+    # Given a worker with four lanes, which holds one job of two, and a result below the gate
+    now = datetime.now(UTC)
+    worker = Worker("w1", "host", 1, "cpu", "demo", "r", now, now, lanes=4)
+    client.store.register_worker(worker)
+    for prompt in ("0", "1"):
+        edict("submit", "reconstruct", photo, "--from", f"photo {prompt}", "--batch", "fruit")
+    [one, _] = client.store.jobs_of(client.store.batch("fruit").id)
+    [claim] = client.store.claim([one.id], "w1", lease=30)
+    edict("gate", "fruit", "--set", "psnr>=25")
+    assert client.store.busy_lanes(["w1"]) == 1
+    assert client.store.busy_lanes(["w2"]) == 0
+    client.store.give_back(claim)
+    client.store.take_due(2)
+    finish("fruit", png())
+
+    watched = edict("watch", "fruit")
+
+    assert watched.exit_code == 0
+    assert "1 worker, 0 of 4 lanes busy (0%), 2 flagged: 2/2 done" in watched.stderr
+    assert "flagged 2 by the batch's gate" in watched.stderr
 
 
 def test_without_an_argument_everything_is_counted(edict: Edict, job_id: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from kombu import pools
 
-from jobs.errors import InvalidInput
+from jobs.errors import AccessDenied, InvalidInput
 from jobs.keys import sha256
 from jobs.settings import Settings, load_settings
 from jobs.specs import EditSpec, ModelRef
@@ -282,6 +282,59 @@ def test_a_manifest_in_the_bucket_names_images_beside_it(
     client.objects.put("set/m.jsonl", "\n".join(map(json.dumps, rows)).encode(), "text/plain")
     report = submit(client.objects.uri("set/m.jsonl"), skip_invalid=True)
     assert (report.created, report.refused) == (1, 1)
+
+
+def test_a_bucket_that_denies_one_image_in_ten_refuses_those_rows_and_takes_them_later(
+    submit: Submit, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = []
+    for n in range(20):
+        client.objects.put(f"in/{n}.png", png((8 + n, 8)), "image/png")
+        rows.append({"image": client.objects.uri(f"in/{n}.png"), "edits": ["a cat"]})
+    path = write(tmp_path / "m.jsonl", rows)
+    look = type(client.objects).look
+
+    def deny(self: Any, uri: str) -> Any:
+        if uri.endswith("3.png"):
+            raise AccessDenied(f"{uri} is refused")
+        return look(self, uri)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(client.objects), "look", deny)
+        assert not submit(path).submitted
+        assert not any(client.store.counts().values())
+        some = submit(path, skip_invalid=True)
+    assert (some.created, some.refused) == (18, 2)
+    assert {each.row.number for each in some.first_refused} == {4, 14}
+    later = submit(path)
+    assert (later.created, later.refused) == (2, 0)
+    assert sum(client.store.counts().values()) == 20
+
+
+def test_of_mixed_encodings_the_lines_that_are_utf8_are_taken(
+    submit: Submit, client: Client, tmp_path: Path
+) -> None:
+    [row] = photographs(1)
+    lines = [{**row, "edits": [prompt]} for prompt in ("café", "naïve", "犬")]
+    encoded = [json.dumps(line, ensure_ascii=False) for line in lines]
+    mixed = [encoded[0].encode(), encoded[1].encode("latin-1"), encoded[2].encode()]
+    (tmp_path / "m.jsonl").write_bytes(b"\n".join(mixed))
+    report = submit(tmp_path / "m.jsonl", skip_invalid=True)
+    assert (report.created, report.refused) == (2, 1)
+    assert "row 2: row: is not UTF-8" in str(report.first_refused[0])
+    assert prompts(client) == ["café", "犬"]
+    # A file that is in another encoding as a whole has no line that is taken.
+    (tmp_path / "wide.jsonl").write_bytes("\n".join(encoded).encode("utf-16"))
+    assert submit(tmp_path / "wide.jsonl", name="wide").refused == 3
+
+
+def test_a_gate_goes_with_the_batch(submit: Submit, client: Client, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.jsonl", photographs(1))
+    with pytest.raises(InvalidInput, match="gate"):
+        submit(path, gate=("beauty>=1",))
+    submit(path, gate=("psnr>=18",))
+    submit(path)
+    assert client.store.gate_of(client.store.batch("bulk").id) == ("psnr>=18",)
 
 
 def test_rows_that_say_their_digest_are_not_read(

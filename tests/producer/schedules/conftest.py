@@ -43,7 +43,7 @@ def make(client: Client, source: str | Path, **options: Any) -> Schedule:
     """A schedule whose time came a moment ago."""
     wish = {
         "base": "{caption}",
-        "edits": ("{caption}, in winter", "{stem} at night"),
+        "edits": ("{caption}, in winter", "{name} at night"),
         "fields": {"sampler": {"steps": 4}},
         "model": "demo",
     }

@@ -107,14 +107,14 @@ def test_a_bucket_is_read_by_prefix_and_changes_are_told_by_etag(
         s3_client.put_object(Bucket=bucket, Key=name, Body=png(colour="teal"))
     s3_client.put_object(Bucket=bucket, Key="in/a.txt", Body=b"a lake")
     s3_client.put_object(Bucket=bucket, Key="in/deep/b.txt", Body="ein Fluß".encode())
-    schedule = make(client, f"s3://{bucket}/in/", template={"edits": ("{caption} {name}",)})
+    schedule = make(client, f"s3://{bucket}/in/", template={"edits": ("{caption} {path} {name}",)})
     first = fire(schedule)
-    assert prompts(client, first) == ["a lake a.png", "ein Fluß deep/b.png"]
+    assert prompts(client, first) == ["a lake a.png a", "ein Fluß deep/b.png b"]
     end_jobs(client, finish, first)
 
     s3_client.put_object(Bucket=bucket, Key="in/a.png", Body=png(colour="olive"))
 
-    assert prompts(client, again(client, fire, schedule)) == ["a lake a.png"]
+    assert prompts(client, again(client, fire, schedule)) == ["a lake a.png a"]
 
 
 def test_without_edits_images_are_inverted(client: Client, fire: Fire, inbox: Path) -> None:

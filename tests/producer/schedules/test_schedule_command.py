@@ -48,7 +48,7 @@ def test_a_schedule_is_made_shown_paused_fired_and_deleted(
         (["--timezone", "Berlin"], "is no time zone"),
         (["--source", "nowhere"], "is no folder"),
         (["--source", "s3://other/in/"], "EDICT_SOURCE_BUCKETS"),
-        (["--template", "{title}"], "{name}, {stem}, {caption}"),
+        (["--template", "{title}"], "{path}, {name}, {folder}, {caption}"),
         (["--template", " "], "edit_prompt: is empty"),
         (["--strength", "7"], "strength"),
         (["--sampler", "euler"], "'edict', 'bdia'"),
