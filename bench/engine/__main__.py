@@ -32,16 +32,16 @@ TABLES = ("scaling", "memory", "recipe", "bfloat16", "alternatives", "ceiling")
 class Figures:
     """All that one run measured; what it did not is empty or None."""
 
-    recipe: Sequence[recipe.Row] = ()
-    alternatives: Sequence[alternatives.Alternative] = ()
+    contenders: Sequence[recipe.Row] = ()
+    others: Sequence[alternatives.Alternative] = ()
     loads: Sequence[loop.Load] = ()
     ceilings: Sequence[loop.Ceiling] = ()
     memory_growth: float | None = None
 
     def summary(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
-        speeds = {row.name: recipe.times_recipe(row, self.recipe) for row in self.recipe}
-        errors = [row.round_trip_max_error for row in self.recipe if row.name in recipe.ENGINES]
+        speeds = {row.name: recipe.times_recipe(row, self.contenders) for row in self.contenders}
+        errors = [row.round_trip_max_error for row in self.contenders if row.name in recipe.ENGINES]
         shares = [one.overhead_share for one in self.loads if one.lanes in loop.OVERHEAD_LANES]
         return {
             "speedup_bfloat16": speeds.get(recipe.ENGINE_BFLOAT16),
@@ -49,11 +49,11 @@ class Figures:
             "round_trip_max_error": max(errors, default=None),
             "loop_overhead_share": max(shares, default=None),
             "rows_over_ceiling": self.ceilings[-1].ratio if self.ceilings else None,
-            "edits_over_ddim_inversion": alternatives.edits_over_ddim(self.alternatives),
+            "edits_over_ddim_inversion": alternatives.edits_over_ddim(self.others),
             "memory_growth_megabytes": self.memory_growth,
             "threads": torch.get_num_threads(),
-            "recipe": [asdict(row) for row in self.recipe],
-            "alternatives": [asdict(row) for row in self.alternatives],
+            "recipe": [asdict(row) for row in self.contenders],
+            "alternatives": [asdict(row) for row in self.others],
             "scaling": [asdict(load) for load in self.loads],
             "ceilings": [asdict(one) for one in self.ceilings],
         }
@@ -69,13 +69,13 @@ def measure(options: argparse.Namespace, parameters: SamplerParameters) -> Figur
     if {"recipe", "bfloat16", "alternatives"} & {*wanted}:
         latents = recipe.make_latents(models[torch.float32], options.images)
     if "recipe" in wanted:
-        figures.recipe = recipe.measure(models, latents, parameters)
+        figures.contenders = recipe.measure(models, latents, parameters)
     if "bfloat16" in wanted:
         emulated = recipe.measure_bfloat16(models, latents, parameters)
-        figures.recipe = [*figures.recipe, *emulated]
+        figures.contenders = [*figures.contenders, *emulated]
     if "alternatives" in wanted:
         single = models[torch.float32]
-        figures.alternatives = alternatives.measure(MODEL, single, parameters, latents)
+        figures.others = alternatives.measure(MODEL, single, parameters, latents)
     if "ceiling" in wanted:
         pairs = ((models[torch.float32], None), (models.compiled(), INDUCTOR))
         figures.ceilings = [loop.ceiling(model, parameters, name) for model, name in pairs]
@@ -95,8 +95,8 @@ def show(figures: Figures, title: str) -> None:
 
 def tables(figures: Figures) -> list[Table]:
     """Lay out all that was measured."""
-    rows = figures.recipe
-    others = figures.alternatives
+    rows = figures.contenders
+    others = figures.others
     ceilings = figures.ceilings
     return [
         table(

@@ -30,9 +30,7 @@ def family(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def folder(
-    family: str, folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def folder(family: str, folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     if family in folders:
         return folders[family]
     copy = tmp_path_factory.mktemp("sd3") / "copy"
