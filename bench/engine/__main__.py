@@ -6,7 +6,8 @@ Tables: against the paper's recipe in float32 (``recipe``) and in ``bfloat16``, 
 pipelines (``alternatives``), what the batching loop costs at more and more lanes (``scaling``),
 against a plain loop (``ceiling``), and memory over many trajectories (``memory``); all at the
 editing setting (strength 0.8, guidance 3). ``--only`` may be given several times; figures of other
-tables are then null. ``--steps 10 --images 4 --trajectories 200`` is a quick trial.
+tables are then null. Compiling for the ceiling takes minutes on a CPU: ``--skip-compiled``.
+``--steps 10 --images 4 --trajectories 200`` is a quick trial.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from rich.table import Table
 from bench.engine import alternatives, loop, recipe
 from bench.engine.models import MODEL, Models
 from edict_engine.compiled import INDUCTOR
+from edict_engine.model import Model
 from edict_engine.parameters import SamplerParameters
 
 #: In the order in which they are measured: peaks of memory are read from the first ones on.
@@ -77,7 +79,9 @@ def measure(options: argparse.Namespace, parameters: SamplerParameters) -> Figur
         single = models[torch.float32]
         figures.others = alternatives.measure(MODEL, single, parameters, latents)
     if "ceiling" in wanted:
-        pairs = ((models[torch.float32], None), (models.compiled(), INDUCTOR))
+        pairs: list[tuple[Model, str | None]] = [(models[torch.float32], None)]
+        if not options.skip_compiled:
+            pairs.append((models.compiled(), INDUCTOR))
         figures.ceilings = [loop.ceiling(model, parameters, name) for model, name in pairs]
     return figures
 
@@ -155,6 +159,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8, help="images in the engine's batch")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--trajectories", type=int, default=2000, help="of the test of memory")
+    parser.add_argument("--skip-compiled", action="store_true", help="of the ceiling")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
     options = parser.parse_args()
     parameters = SamplerParameters(steps=options.steps, strength=0.8, guidance=3.0)

@@ -4,7 +4,7 @@ The loop runs without its thread here (``Lanes``), so that the network's time ca
 
 The *ceiling* is a plain generation loop in floats over the same number of rows, all at one
 timestep, with nothing to admit, retire or check. It is compared with the loop twice, both with the
-network as it is and both with the network compiled (``torch.compile``, about two minutes on a CPU).
+network as it is and both with the network compiled (``torch.compile``).
 """
 
 import itertools
