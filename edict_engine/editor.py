@@ -150,6 +150,8 @@ class Editor:
                 "attention_control is for models with a UNet, and this one has a transformer: "
                 "leave it out, or give a mask to keep the rest of the image"
             )
+        if not (mask is None or mask == "auto" or isinstance(mask, Image.Image)):
+            raise ParameterError(f"mask is {mask!r}: give an image of the source's size, or 'auto'")
         errand = Errand(self.engine, priority, on_progress, should_stop)
         scale = inversion.parameters.guidance if guidance is None else guidance
         check_guidance(scale)

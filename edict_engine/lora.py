@@ -160,11 +160,6 @@ def _pipeline(family: Family) -> Any:
     """Return diffusers' own pipeline of the family's networks; its loader knows all layouts."""
     import diffusers  # takes seconds to import
 
-    if family.pipeline is None:
-        raise ModelNotUsable(
-            f"{type(family).__name__} takes no LoRA yet: leave it out, or fuse it into the "
-            "checkpoint with diffusers"
-        )
     kind = getattr(diffusers, family.pipeline)
     names = inspect.signature(kind).parameters
     parts = {name: getattr(family.networks, name) for name in family.classes if name in names}
@@ -173,9 +168,16 @@ def _pipeline(family: Family) -> Any:
     )
     if "requires_safety_checker" in names:
         extra["requires_safety_checker"] = False
-    # Loaders ask for no scheduler, constructors do; the values are those that they do not mend.
-    scheduler = diffusers.DDIMScheduler(steps_offset=1, clip_sample=False)  # type: ignore[no-untyped-call]
-    return kind(**parts, **extra, scheduler=scheduler)
+    return kind(**parts, **extra, scheduler=_any_scheduler(flow="transformer" in parts))
+
+
+def _any_scheduler(*, flow: bool) -> Any:
+    """Loaders ask for no scheduler, constructors do; the values are those that they do not mend."""
+    import diffusers  # takes seconds to import
+
+    if flow:
+        return diffusers.FlowMatchEulerDiscreteScheduler()  # type: ignore[no-untyped-call]
+    return diffusers.DDIMScheduler(steps_offset=1, clip_sample=False)  # type: ignore[no-untyped-call]
 
 
 def _fuse(pipeline: Any, adapter: FoundAdapter) -> None:
@@ -208,13 +210,15 @@ def _check_all_used(pipeline: Any, file: Path) -> None:
     """Raise ``ValueError`` unless the networks took exactly the tensors of the file."""
     config = pipeline.unet.config if hasattr(pipeline, "unet") else None
     options = {} if config is None else {"unet_config": config}
-    held, *_ = pipeline.lora_state_dict(
+    read = pipeline.lora_state_dict(
         file.parent,
         weight_name=file.name,
         use_safetensors=True,
         local_files_only=True,
         **options,
     )
+    # Pipelines with a UNet give the network's alphas beside the tensors.
+    held = read if isinstance(read, Mapping) else read[0]
     weights = [value for key, value in held.items() if not key.endswith("alpha")]
     taken = [
         (name, value)

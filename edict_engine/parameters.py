@@ -28,7 +28,8 @@ class SamplerParameters:
     ``sampler`` names an entry of :data:`edict_engine.samplers.SAMPLERS`. ``steps`` is the length
     S of the full timestep grid, ``strength`` the share of it that is used (1 = down to pure
     noise), ``guidance`` the classifier-free guidance scale (1 = none), ``mix`` the paper's p
-    (1 = no mixing; samplers without mixing ignore it).
+    (1 = no mixing) and ``alternate`` whether the members of its pair take turns in moving first;
+    samplers without a pair ignore the last two.
 
     ``guidance_rescale`` is φ of ``guidance.ClassifierFree`` (0 = off). ``guidance_interval`` is the
     part of the noise levels at which there is guidance, as shares of the training timesteps:
@@ -55,6 +56,7 @@ class SamplerParameters:
     original_size: tuple[int, int] | None = None
     crop_top_left: tuple[int, int] = (0, 0)
     target_size: tuple[int, int] | None = None
+    alternate: bool = True
 
     def __post_init__(self) -> None:
         check_steps(self.steps)
@@ -65,6 +67,7 @@ class SamplerParameters:
         check_guidance_interval(self.guidance_interval)
         check_gamma(self.gamma)
         check_seed(self.seed)
+        check_alternate(self.alternate)
         check_pixels("original_size", self.original_size or (1, 1), least=1)
         check_pixels("crop_top_left", self.crop_top_left, least=0)
         check_pixels("target_size", self.target_size or (1, 1), least=1)
@@ -144,6 +147,12 @@ def check_seed(seed: int) -> None:
     """Raise ``ParameterError`` unless ``seed`` is a whole number in [0, 2**63 - 1]."""
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
         raise ParameterError(f"seed is {seed!r}: give a whole number from 0 to {MAX_SEED}")
+
+
+def check_alternate(alternate: bool) -> None:
+    """Raise ``ParameterError`` unless ``alternate`` is True or False."""
+    if not isinstance(alternate, bool):
+        raise ParameterError(f"alternate is {alternate!r}: give True or False")
 
 
 def check_pixels(name: str, pixels: Sequence[int], *, least: int) -> None:

@@ -191,6 +191,8 @@ class SamplerOptions(_Frozen):
     """Where SDXL is told that the image was cropped: top, left."""
     target_size: tuple[Length, Length] | None = None
     """The size that SDXL is told to aim at: height, width. None: the image's own."""
+    alternate: bool = True
+    """Whether the members of EDICT's pair take turns in moving first, as the paper has it."""
 
     @model_validator(mode="after")
     def _keeps_a_step(self) -> Self:
@@ -216,6 +218,7 @@ _ADDED_TO_SAMPLER: dict[str, Any] = {
     "original_size": None,
     "crop_top_left": [0, 0],
     "target_size": None,
+    "alternate": True,
 }
 """Fields that came after the first specs, with their defaults. At their default they are no part of
 a recipe, so that what was stored under older digests is still found."""

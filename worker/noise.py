@@ -228,4 +228,5 @@ def parameters(options: SamplerOptions) -> SamplerParameters:
         original_size=options.original_size,
         crop_top_left=options.crop_top_left,
         target_size=options.target_size,
+        alternate=options.alternate,
     )

@@ -12,7 +12,7 @@ All use classifier-free guidance at one scale, in the inversion too.
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,8 +54,10 @@ def measure(
     return rows
 
 
-def edits_over_ddim(rows: list[Alternative]) -> float:
-    """Compare the engine's best one-call sampler with DDIM inversion at batch 1."""
+def edits_over_ddim(rows: Sequence[Alternative]) -> float | None:
+    """Compare the engine's best one-call sampler with DDIM inversion at batch 1, if measured."""
+    if not rows:
+        return None
     ours = [row.images_per_second for row in rows if row.name.removeprefix("engine, ") in ONE_CALL]
     return max(ours) / rows[0].images_per_second
 

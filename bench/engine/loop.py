@@ -3,8 +3,8 @@
 The loop runs without its thread here (``Lanes``), so that the network's time can be told apart.
 
 The *ceiling* is a plain generation loop in floats over the same number of rows, all at one
-timestep, with nothing to admit, retire or check. On a CPU it runs eagerly: compiling a UNet there
-takes longer than the whole run.
+timestep, with nothing to admit, retire or check. It is compared with the loop twice, both with the
+network as it is and both with the network compiled (``torch.compile``).
 """
 
 import itertools
@@ -128,14 +128,35 @@ def plain_loop(model: Model, lanes: int, calls: int) -> float:
         return 2 * lanes * calls / (time.perf_counter() - begun)
 
 
-def rows_over_ceiling(model: Model, parameters: SamplerParameters, rounds: int = 2) -> float:
-    """Compare mixed lanes with the ceiling, turn about; the better of each counts."""
+@dataclass(frozen=True)
+class Ceiling:
+    """Rows a second of a plain loop and of mixed lanes, both over one network.
+
+    ``fault`` says why a network was not compiled though it should be.
+    """
+
+    compiler: str | None
+    plain_rows_per_second: float
+    mixed_rows_per_second: float
+    fault: str | None
+
+    @property
+    def ratio(self) -> float:
+        """1 where heterogeneity costs nothing."""
+        return self.mixed_rows_per_second / self.plain_rows_per_second
+
+
+def ceiling(
+    model: Model, parameters: SamplerParameters, compiler: str | None, rounds: int = 3
+) -> Ceiling:
+    """Compare mixed lanes with a plain loop, turn about; the better of each counts."""
     calls = trajectory(model, parameters, 0).turns
-    ours, ceiling = 0.0, 0.0
+    plain_loop(model, CEILING_LANES, 1)
+    ours, plain = 0.0, 0.0
     for _ in range(rounds):
-        ceiling = max(ceiling, plain_loop(model, CEILING_LANES, calls))
+        plain = max(plain, plain_loop(model, CEILING_LANES, calls))
         ours = max(ours, run(model, parameters, CEILING_LANES, mixed=True).rows_per_second)
-    return ours / ceiling
+    return Ceiling(compiler, plain, ours, model.not_compiled.get(2 * CEILING_LANES))
 
 
 def memory_growth(model: Model, trajectories: int, lanes: int = 8) -> float:

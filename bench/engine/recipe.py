@@ -9,11 +9,14 @@ reports the largest difference from where they started.
 * *engine*: integer state, all images in shared batches.
 
 Text encoding, the VAE and loading are outside the clock in every row.
+
+A CPU that only emulates bfloat16 takes twenty times as long in it. There, bfloat16 is compared at
+``FEW_STEPS`` steps, with the recipe at as many: the ratio hardly depends on how many there are.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,12 +27,16 @@ from edict_engine.fixed_point import LatentPair, quantise, to_float
 from edict_engine.group import Trajectory
 from edict_engine.guidance import ClassifierFree
 from edict_engine.model import Model
+from edict_engine.numerics import fastest_dtype
 from edict_engine.parameters import SamplerParameters
 from edict_engine.samplers.base import Coroutine, Generation, Inversion, Sampler
 from edict_engine.samplers.edict import EDICT
 from edict_engine.schedule import Step
 
 BASE, EDIT = "a photo of red tomatoes", "a photo of green apples"
+RECIPE = "recipe (float64, one image, two calls a step and member)"
+ENGINE_FLOAT32, ENGINE_BFLOAT16 = ENGINES = ("engine, float32", "engine, bfloat16")
+FEW_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class Row:
 
     name: str
     images: int
+    steps: int
     seconds: float
     images_per_second: float
     round_trip_max_error: float
@@ -61,7 +69,7 @@ class Recipe:
             self._generate(inverted[-1], EDIT)
         seconds = time.perf_counter() - begun
         back = [self._generate(pair, BASE)[0] for pair in inverted]
-        return row(name, seconds, back, latents)
+        return row(name, self._parameters.steps, seconds, back, latents)
 
     def _invert(self, latent: Tensor) -> list[Tensor]:
         p, pair = self._parameters.mix, [latent, latent]
@@ -117,7 +125,8 @@ class Batched:
             self._run(engine, self._sampler.generate, inverted, EDIT)
             seconds = time.perf_counter() - begun
             back = self._run(engine, self._sampler.generate, inverted, BASE)
-        return row(name, seconds, [to_float(p.x) for p in back], [to_float(z) for z in starts])
+        ends, begins = [to_float(pair.x) for pair in back], [to_float(z) for z in starts]
+        return row(name, self._parameters.steps, seconds, ends, begins)
 
     def _run(
         self,
@@ -152,10 +161,16 @@ def warm_up(model: Model, rows: int) -> None:
     model.denoise(latents, timesteps, Conditioning.stack(contexts[:1]).padded(rows))
 
 
-def row(name: str, seconds: float, back: list[Tensor], starts: list[Tensor]) -> Row:
+def row(name: str, steps: int, seconds: float, back: list[Tensor], starts: list[Tensor]) -> Row:
     """Make a table row; the error is the largest of all latents and elements."""
     error = (torch.stack(back).to(torch.float64) - torch.stack(starts)).abs().max().item()
-    return Row(name, len(starts), seconds, len(starts) / seconds, error)
+    return Row(name, len(starts), steps, seconds, len(starts) / seconds, error)
+
+
+def times_recipe(row: Row, rows: Sequence[Row]) -> float:
+    """Compare a row's images a second with those of the recipe at as many steps."""
+    base = next(one for one in rows if (one.name, one.steps) == (RECIPE, row.steps))
+    return row.images_per_second / base.images_per_second
 
 
 def make_latents(model: Model, count: int) -> list[Tensor]:
@@ -168,16 +183,25 @@ def make_latents(model: Model, count: int) -> list[Tensor]:
 
 
 def measure(
-    models: dict[torch.dtype, Model], latents: list[Tensor], parameters: SamplerParameters
+    models: Mapping[torch.dtype, Model], latents: list[Tensor], parameters: SamplerParameters
 ) -> list[Row]:
-    """Run every contender; the recipes on two images at most, since they go one by one."""
-    few = latents[:2]
-    rows = [
-        Recipe(models[torch.float64], parameters).measure("recipe", few),
-        Recipe(models[torch.float32], parameters).measure("recipe in float32", few),
-        Batched(models[torch.float32], parameters).measure("engine, float32", latents),
+    """Compare in float32; the recipes take two images at most, since they go one by one."""
+    few, single = latents[:2], models[torch.float32]
+    return [
+        Recipe(models[torch.float64], parameters).measure(RECIPE, few),
+        Recipe(single, parameters).measure("recipe in float32", few),
+        Batched(single, parameters).measure(ENGINE_FLOAT32, latents),
     ]
-    if torch.bfloat16 in models:
-        engine = Batched(models[torch.bfloat16], parameters)
-        rows.append(engine.measure("engine, bfloat16", latents))
-    return rows
+
+
+def measure_bfloat16(
+    models: Mapping[torch.dtype, Model], latents: list[Tensor], parameters: SamplerParameters
+) -> list[Row]:
+    """Compare in bfloat16, at few steps where it is emulated."""
+    network = models[torch.bfloat16]
+    if fastest_dtype(network.device) != torch.bfloat16:
+        parameters = replace(parameters, steps=min(parameters.steps, FEW_STEPS))
+    return [
+        Recipe(models[torch.float64], parameters).measure(RECIPE, latents[:2]),
+        Batched(network, parameters).measure(ENGINE_BFLOAT16, latents),
+    ]

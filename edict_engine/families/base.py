@@ -43,7 +43,8 @@ class Networks:
 class Family(ABC):
     """One family's side of a checkpoint; ``index`` is its ``model_index.json``.
 
-    ``classes``: what each component must be. ``libraries``: where those with weights come from.
+    ``pipeline``: diffusers' class for it, whose loader reads LoRA adapters. ``classes``: what each
+    component must be. ``libraries``: where those with weights come from.
     ``optional``: components that a checkpoint may be without. ``schedule``: how its scheduler is
     read. ``controls_attention``: whether edits may have attention control. ``takes_sizes``: whether
     its denoiser is told the sizes of ``SamplerParameters``.
@@ -51,8 +52,7 @@ class Family(ABC):
 
     classes: ClassVar[Mapping[str, tuple[str, ...]]]
     libraries: ClassVar[Mapping[str, str]]
-    pipeline: ClassVar[str | None] = None
-    """diffusers' class for it, whose loader reads LoRA adapters; None: they are not covered."""
+    pipeline: ClassVar[str]
     optional: ClassVar[frozenset[str]] = frozenset()
     schedule: ClassVar[type[Schedule]] = NoiseSchedule
     controls_attention: ClassVar[bool] = True

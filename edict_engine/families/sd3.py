@@ -27,6 +27,7 @@ T5_VOCABULARY_MULTIPLE = 128
 class StableDiffusion3(Family):
     """Stable Diffusion 3 and 3.5."""
 
+    pipeline: ClassVar = "StableDiffusion3Pipeline"
     classes: ClassVar = {
         "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast"),
         "tokenizer_2": ("CLIPTokenizer", "CLIPTokenizerFast"),

@@ -39,6 +39,11 @@ class Method:
     parameters: SamplerParameters | None = None
     prompted: bool = True
 
+    @property
+    def rows(self) -> int:
+        """Batch rows that one image takes at a time."""
+        return 1 if self.parameters is None or self.parameters.guidance == 1 else 2
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -134,10 +139,10 @@ def run_methods(
     items: Sequence[tuple[str, T]],
     work: Callable[[Method, T], R],
     *,
-    threads: int,
+    rows: int,
     done: Callable[[Method], None] = lambda _: None,
 ) -> Iterator[Outcome[R]]:
-    """Do ``work(method, item)`` for the named ``items``, ``threads`` at a time.
+    """Do ``work(method, item)`` for the named ``items``, as many at a time as fill ``rows``.
 
     ``done`` is told after each item, on any thread. ``EngineError`` and ``ValueError`` become
     failures; raises ``Cancelled`` and ``EngineClosed``.
@@ -155,7 +160,7 @@ def run_methods(
 
     for method in methods:
         start = time.perf_counter()
-        with ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(max(1, rows // method.rows)) as pool:
             try:
                 made = [pool.submit(attempt, method, name, item) for name, item in items]
                 outcomes = [future.result() for future in made]

@@ -11,6 +11,7 @@ from typing import Any
 from edict_engine.quality.comparison import Outcome, Returned
 from edict_engine.quality.measures import Difference
 from edict_engine.quality.rate import Rate
+from edict_engine.quality.words import HUES
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class EditRow:
     """A method's means over ``images``, and how many of the words that were asked for are there.
 
     ``psnr_outside`` is over the images with a mask, ``structure_distance`` over those without.
+    ``obeyed`` is over all words, ``colours`` and ``styles`` over each kind.
     """
 
     method: str
@@ -87,6 +89,8 @@ class EditRow:
     structure_distance: float | None
     clip: float | None
     obeyed: Rate
+    colours: Rate
+    styles: Rate
     network_calls: int
     seconds_per_image: float | None
 
@@ -94,6 +98,7 @@ class EditRow:
     def of(outcome: Outcome[EditedRecord], network_calls: int) -> "EditRow":
         """Take the means."""
         made = outcome.results
+        words = [verdict for one in made for verdict in one.verdicts.items()]
         bare = (one for one in made if one.psnr_outside is None)
         return EditRow(
             method=outcome.method.name,
@@ -101,7 +106,9 @@ class EditRow:
             psnr_outside=mean(one.psnr_outside for one in made),
             structure_distance=mean(one.structure_distance for one in bare),
             clip=mean(one.clip for one in made),
-            obeyed=Rate.of([fulfilled for one in made for fulfilled in one.verdicts.values()]),
+            obeyed=Rate.of([fulfilled for _, fulfilled in words]),
+            colours=Rate.of([fulfilled for word, fulfilled in words if word in HUES]),
+            styles=Rate.of([fulfilled for word, fulfilled in words if word not in HUES]),
             network_calls=network_calls,
             seconds_per_image=_per_image(outcome.seconds, made),
         )

@@ -11,7 +11,7 @@ member by the noise that the network sees in its partner, and then mixes:
 Inversion (equation 15) undoes the four lines in reverse order. Which member moves first alternates
 with the step's position, counted from the generation side in both directions: counting from the
 other end would undo the lines in the wrong order at every second step of an odd-length grid.
-Mixing always starts with x.
+Without alternation x always moves first. Mixing always starts with x.
 """
 
 from collections.abc import Generator, Sequence
@@ -36,7 +36,7 @@ def generate(
 ) -> Coroutine[LatentPair]:
     """Equation 14: from noise to image."""
     for step in grid:
-        first, second = _order(step)
+        first, second = _order(step, parameters)
         pair = yield from _move(pair, first, step, step.scale_from, sign=1)
         pair = yield from _move(pair, second, step, step.scale_to, sign=1)
         pair = after_step(step.position, mix(pair, parameters.mix_ratio))
@@ -49,15 +49,15 @@ def invert(
     """Equation 15: from image to noise, line by line the reverse of ``generate``."""
     for step in reversed(grid):
         pair = unmix(pair, parameters.mix_ratio)
-        first, second = _order(step)
+        first, second = _order(step, parameters)
         pair = yield from _move(pair, second, step, step.scale_to, sign=-1)
         pair = yield from _move(pair, first, step, step.scale_from, sign=-1)
     return pair
 
 
-def _order(step: Step) -> tuple[Member, Member]:
+def _order(step: Step, parameters: SamplerParameters) -> tuple[Member, Member]:
     """Return who moves first and second in generation."""
-    return ("x", "y") if step.position % 2 == 0 else ("y", "x")
+    return ("y", "x") if parameters.alternate and step.position % 2 else ("x", "y")
 
 
 def _move(

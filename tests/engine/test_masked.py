@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,6 +121,14 @@ def test_a_latent_belongs_to_the_mask_with_its_first_white_pixel() -> None:
 def test_a_mask_of_another_size_is_refused(editor: Editor, inversion: Inversion) -> None:
     with pytest.raises(ParameterError, match="mask has 32x64 pixels and the image 64x64"):
         editor.edit(inversion, "a photo", mask=Image.new("L", (32, 64), 255))
+
+
+def test_a_mask_that_is_neither_an_image_nor_auto_is_refused(
+    editor: Editor, inversion: Inversion
+) -> None:
+    word: Any = "automatic"
+    with pytest.raises(ParameterError, match="mask is 'automatic': give an image"):
+        editor.edit(inversion, "a photo", mask=word)
 
 
 def test_an_empty_mask_is_refused(editor: Editor, inversion: Inversion) -> None:

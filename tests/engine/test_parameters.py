@@ -43,6 +43,8 @@ from edict_engine.parameters import SamplerParameters
         ("seed", 2**63),
         ("seed", 1.0),
         ("seed", True),
+        ("alternate", 1),
+        ("alternate", "yes"),
     ],
 )
 def test_a_value_outside_its_domain_is_refused_by_name_and_value(name: str, value: Any) -> None:

@@ -205,7 +205,7 @@ class TestComparison:
             back = reconstruct(editor, method, image, "a cat", never)
             return Reconstructed.of(back, measures.compare(back.image, image))
 
-        outcomes = list(run_methods(round_trips(FEW), images, work, threads=3))
+        outcomes = list(run_methods(round_trips(FEW), images, work, rows=6))
         rows = {
             outcome.method.name: ReconstructionRow.of(
                 outcome, network_calls(editor, outcome.method)
@@ -236,7 +236,7 @@ class TestComparison:
             return item
 
         items = [(f"image {item}", item) for item in range(3)]
-        [outcome] = run_methods([Method("vae")], items, work, threads=2)
+        [outcome] = run_methods([Method("vae")], items, work, rows=2)
         assert outcome.results == (0, 2)
         [failure] = outcome.failures
         assert (failure.name, failure.method, failure.message) == ("image 1", "vae", "too odd")
@@ -250,7 +250,7 @@ class TestComparison:
             return reconstruct(editor, method, image, "a cat", stop.is_set).image
 
         with pytest.raises(Cancelled):
-            list(run_methods([method], [("one", photo())] * 9, work, threads=3))
+            list(run_methods([method], [("one", photo())] * 9, work, rows=6))
 
 
 class TestRecords:
@@ -267,7 +267,7 @@ class TestRecords:
             ("b", EditedRecord(None, 0.25, None, {"night": False, "warm": True})),
             ("c", EditedRecord(None, 0.75, None, {})),
         ]
-        [outcome] = run_methods([Method("vae")], items, work, threads=1)
+        [outcome] = run_methods([Method("vae")], items, work, rows=1)
         row = EditRow.of(outcome, 0)
         assert (row.structure_distance, row.clip, row.obeyed) == (0.5, None, Rate(2, 3))
         assert as_json(row)["psnr_outside"] == "inf"

@@ -17,7 +17,7 @@ from .conftest import SCHEDULE, TURNS, drive, fake_noise, hostile_noise, start_p
 
 
 def textbook_edict(
-    x: Tensor, y: Tensor, timesteps: list[int], p: float, *, inverting: bool
+    x: Tensor, y: Tensor, timesteps: list[int], p: float, *, inverting: bool, alternate: bool
 ) -> tuple[Tensor, Tensor]:
     """The paper's equations 14 and 15 in its own variables, float64, no chart and no integers.
 
@@ -30,7 +30,7 @@ def textbook_edict(
     for position, (timestep, alpha, alpha_below) in reversed(order) if inverting else order:
         a = math.sqrt(alpha_below / alpha)
         b = math.sqrt(1 - alpha_below) - math.sqrt(alpha_below * (1 - alpha) / alpha)
-        movers = [position % 2, 1 - position % 2]
+        movers = [position % 2, 1 - position % 2] if alternate else [0, 1]
         if inverting:
             pair[1] = (pair[1] - (1 - p) * pair[0]) / p
             pair[0] = (pair[0] - (1 - p) * pair[1]) / p
@@ -44,24 +44,27 @@ def textbook_edict(
     return pair[0], pair[1]
 
 
+@pytest.mark.parametrize("alternate", [True, False])
 @pytest.mark.parametrize(
     ("steps", "strength"), [(1, 1.0), (2, 0.5), (2, 1.0), (7, 0.5), (7, 1.0), (20, 0.8)]
 )
-def test_edict_agrees_with_the_papers_equations(steps: int, strength: float) -> None:
-    parameters = SamplerParameters(steps=steps, strength=strength, mix=0.93)
+def test_edict_agrees_with_the_papers_equations(
+    steps: int, strength: float, *, alternate: bool
+) -> None:
+    parameters = SamplerParameters(steps=steps, strength=strength, mix=0.93, alternate=alternate)
     grid = SCHEDULE.grid(steps, strength)
     timesteps = [step.timestep for step in grid]
     start = start_pair()
 
     inverted = drive(get_sampler("edict").invert(start, grid, parameters), fake_noise)
     x0 = SCHEDULE.image_scale * to_float(start.x)
-    x, y = textbook_edict(x0, x0, timesteps, 0.93, inverting=True)
+    x, y = textbook_edict(x0, x0, timesteps, 0.93, inverting=True, alternate=alternate)
     torch.testing.assert_close(grid[0].scale_from * to_float(inverted.x), x, atol=1e-6, rtol=0)
     torch.testing.assert_close(grid[0].scale_from * to_float(inverted.y), y, atol=1e-6, rtol=0)
 
     generated = drive(get_sampler("edict").generate(start, grid, parameters), fake_noise)
     x0 = grid[0].scale_from * to_float(start.x)
-    x, y = textbook_edict(x0, x0, timesteps, 0.93, inverting=False)
+    x, y = textbook_edict(x0, x0, timesteps, 0.93, inverting=False, alternate=alternate)
     torch.testing.assert_close(SCHEDULE.image_scale * to_float(generated.x), x, atol=1e-6, rtol=0)
     torch.testing.assert_close(SCHEDULE.image_scale * to_float(generated.y), y, atol=1e-6, rtol=0)
 
@@ -72,11 +75,14 @@ def test_edict_agrees_with_the_papers_equations(steps: int, strength: float) -> 
     strength=st.floats(0.1, 1.0),
     mix=st.integers(5_000, 10_000).map(lambda parts: parts / 10_000),
     seed=st.integers(0, 99),
+    alternate=st.booleans(),
 )
 def test_edict_returns_to_the_very_same_integers_whatever_the_network_says(
-    steps: int, strength: float, mix: float, seed: int
+    steps: int, strength: float, mix: float, seed: int, *, alternate: bool
 ) -> None:
-    parameters = SamplerParameters(steps=steps, strength=max(strength, 1 / steps), mix=mix)
+    parameters = SamplerParameters(
+        steps=steps, strength=max(strength, 1 / steps), mix=mix, alternate=alternate
+    )
     grid = SCHEDULE.grid(parameters.steps, parameters.strength)
     start, edict = start_pair(seed), get_sampler("edict")
     inverted = drive(edict.invert(start, grid, parameters), hostile_noise)

@@ -100,6 +100,7 @@ CHANGES: dict[str, object] = {
     "sampler.seed": 1,
     "sampler.guidance_rescale": 0.5,
     "sampler.guidance_interval": [0.2, 0.8],
+    "sampler.alternate": False,
     "sampler.original_size": [768, 1024],
     "sampler.crop_top_left": [0, 128],
     "sampler.target_size": [1024, 1024],

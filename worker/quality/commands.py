@@ -49,9 +49,6 @@ from worker.quality.inputs import (
 T = TypeVar("T")
 R = TypeVar("R")
 
-#: Rows of one image at a guidance other than 1.
-ROWS_OF_AN_IMAGE = 2
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -64,11 +61,6 @@ class Settings:
     size: int | None
     limit: int | None
     json: bool
-
-    @property
-    def threads(self) -> int:
-        """As many images at a time as fill a batch."""
-        return max(1, self.rows // ROWS_OF_AN_IMAGE)
 
 
 class Comparison:
@@ -135,8 +127,8 @@ class Comparison:
         work: Callable[[Method, T], R],
     ) -> list[Outcome[R]]:
         with report.bars(methods, len(items)) as bars:
-            threads = self.settings.threads
-            return list(run_methods(methods, items, work, threads=threads, done=bars.tick))
+            rows = self.settings.rows
+            return list(run_methods(methods, items, work, rows=rows, done=bars.tick))
 
 
 @dataclass(frozen=True)

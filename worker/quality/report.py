@@ -45,6 +45,8 @@ EDITS: Columns = (
     ("structure distance", "structure_distance", ".4f"),
     ("CLIP", "clip", ".4f"),
     ("obeyed", "obeyed", ""),
+    ("colours", "colours", ""),
+    ("styles", "styles", ""),
     ("calls", "network_calls", "d"),
     ("s/image", "seconds_per_image", ".2f"),
 )
