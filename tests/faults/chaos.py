@@ -12,13 +12,17 @@ from tests.faults.deployment import Deployment
 from tests.faults.faults import PROCESSES, SERVICES, Fault
 
 TEND_SECONDS = 0.5
+RECOVERY_SECONDS = 30.0
+"""How long workers get to be ready again: faults go on where one cannot start at all."""
 
 
 class Chaos:
     """Breaks processes and services side by side while it is entered.
 
     Each kind goes through its faults in a shuffled order, again and again, with `pause` seconds
-    between two. Leaving it waits until the last faults are mended. `struck` counts them by name.
+    between two. Those of processes are counted from when all workers are ready: on a slow machine
+    they would otherwise be killed again while they start, and nothing would ever be under way.
+    Leaving it waits until the last faults are mended. `struck` counts them by name.
     """
 
     def __init__(self, deployment: Deployment, *, pause: tuple[float, float], seed: int) -> None:
@@ -64,10 +68,18 @@ class Chaos:
     def _strike(self, faults: Sequence[Fault], chance: Random) -> None:
         while True:
             for fault in chance.sample(faults, len(faults)):
+                if faults is PROCESSES:
+                    self._recover()
                 if self._stop.wait(chance.uniform(*self._pause)):
                     return
                 fault(self._deployment, chance)
                 self.struck[fault.__name__] += 1
+
+    def _recover(self) -> None:
+        deadline = time.monotonic() + RECOVERY_SECONDS
+        while not self._deployment.is_ready() and time.monotonic() < deadline:
+            if self._stop.wait(TEND_SECONDS):
+                return
 
     def _tend(self) -> None:
         while not self._stop.is_set():

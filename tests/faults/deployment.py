@@ -15,16 +15,19 @@ from typing import Self
 from uuid import uuid4
 
 from redis import Redis
+from sqlalchemy.exc import SQLAlchemyError
 
+from jobs.database import open_database
 from jobs.objects import ObjectStore
 from jobs.processes import Child
 from jobs.settings import Settings
+from jobs.store import JobStore
 from migrations import upgrade
 from producer.embedded.seaweedfs import SeaweedFS
 from producer.embedded.valkey import Valkey
 from tests.faults.audit import install_audit
 from tests.faults.proxy import FaultProxy
-from tests.pipeline import environment_of
+from tests.pipeline import environment_of, is_alive
 from tests.servers import PostgresProcess
 
 MODEL = str(Path(__file__).parents[1] / "reference" / "tiny-sd")
@@ -159,6 +162,21 @@ class Deployment:
     def devices(self) -> list[int]:
         """The processes that hold a device, those that still load their model included."""
         return [pid for child in self.supervisors if child.pid for pid in children_of(child.pid)]
+
+    def is_ready(self) -> bool:
+        """Whether a device process of every worker lives, and has said so to the database."""
+        engine = open_database(self.database_url)
+        try:
+            listed = JobStore(engine).live_workers(seen_within=LEASE_SECONDS)
+        except SQLAlchemyError:
+            return False  # the database is one of the things that break
+        finally:
+            engine.dispose()
+        live = {worker.pid for worker in listed if is_alive(worker.pid)}
+        return all(
+            child.pid is not None and live.intersection(children_of(child.pid))
+            for child in self.supervisors
+        )
 
     def processes(self) -> list[int]:
         """Control, supervisors and devices."""

@@ -35,7 +35,7 @@ from tests.faults.workload import GROUP, Submitter, Workload
 
 STEPS = 2
 ATTEMPTS = 100
-"""Every kill costs all jobs of that worker an attempt: here no good job may run out of them."""
+"""A job that is lost again and again while it runs alone is to blame; here none of them is."""
 LOOK_SECONDS = 5.0
 
 
@@ -48,7 +48,7 @@ class Soak:
     workers: int
     seed: int
     pause: float
-    """Seconds from the end of a fault to the next of its kind, on the average."""
+    """Seconds from the end of a fault to the next of its kind, on the average (see `Chaos`)."""
 
     def run(self, folder: Path) -> dict[str, object]:
         """Run it, check it, and give the rows of its table.
@@ -127,7 +127,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the faults' order")
     parser.add_argument(
-        "--pause", type=float, default=4.0, help="seconds between two faults; more on slow machines"
+        "--pause", type=float, default=4.0, help="seconds between two faults of a kind, on average"
     )
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="edict-soak-"))
