@@ -61,6 +61,7 @@ class Engine:
         self._inbox: deque[tuple[Job, Ticket[Any]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._resting = False
         self._lanes: Lanes
         ready: Future[tuple[int, ...]] = Future()
         self._thread = threading.Thread(
@@ -113,6 +114,12 @@ class Engine:
         return self._rungs
 
     @property
+    def idle(self) -> bool:
+        """Whether the device waits for work."""
+        with self._changed:
+            return self._resting and not self._inbox
+
+    @property
     def closed(self) -> bool:
         """Whether ``close`` was called."""
         return self._closed
@@ -161,7 +168,9 @@ class Engine:
     def _wait_for_work(self) -> bool:
         """Sleep while there is nothing to do; return False once closed."""
         with self._changed:
+            self._resting = True
             self._changed.wait_for(lambda: self._closed or self._inbox or not self._lanes.idle)
+            self._resting = False
             return not self._closed
 
     def _empty_inbox(self) -> None:

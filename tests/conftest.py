@@ -80,6 +80,16 @@ def s3_client(s3: S3Server) -> Iterator["S3Client"]:
 @pytest.fixture
 def bucket(s3_client: "S3Client") -> Iterator[str]:
     """An empty bucket."""
+    yield from _new_bucket(s3_client)
+
+
+@pytest.fixture(scope="module")
+def module_bucket(s3_client: "S3Client") -> Iterator[str]:
+    """A bucket that a module's tests share."""
+    yield from _new_bucket(s3_client)
+
+
+def _new_bucket(s3_client: "S3Client") -> Iterator[str]:
     name = f"test-{uuid4().hex}"
     s3_client.create_bucket(Bucket=name)
     yield name

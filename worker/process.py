@@ -43,6 +43,7 @@ from jobs.settings import Settings, parse_model
 from jobs.store import JobStore
 from jobs.store.base import utc_now
 from worker.express import Express
+from worker.gathering import Gathering
 from worker.health import DeviceHealth
 from worker.isolation import Isolation
 from worker.leases import LeaseKeeper
@@ -191,7 +192,8 @@ def _runners(
     """What runs each lane's shards; they share all but their threads."""
     sources = _sources(settings, objects, editor.model)
     uploads = stack.enter_context(_pool(UPLOAD_THREADS, "upload"))
-    finder = NoiseFinder(objects, editor, sources, keeper.turns, uploads)
+    gathering = Gathering(lambda: editor.engine.idle)
+    finder = NoiseFinder(objects, editor, sources, keeper.turns, uploads, gathering)
     performer = Performer(objects, editor, sources)
     health = DeviceHealth(partial(give_up_device, keeper))
     isolation = Isolation()

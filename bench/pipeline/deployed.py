@@ -15,13 +15,14 @@ from bench.pipeline.work import Work, picture
 from jobs.records import Job
 from jobs.settings import Settings
 from jobs.specs import Source
-from jobs.states import ENDED, State
+from jobs.states import ENDED, LIVE, State
 from jobs.store.base import utc_now
 from producer.client import MAX_PRIORITY, Client
 from producer.embedded.stack import EmbeddedStack
 
 START_SECONDS = 300.0
 POLL_SECONDS = 0.01
+WAIT_SECONDS = 0.5
 LIVE_SECONDS = 10.0
 SMALL = Work(images=1, edits=1, steps=2)
 
@@ -98,12 +99,12 @@ class Deployed:
             time.sleep(POLL_SECONDS)
 
     def _wait(self, job_ids: Sequence[UUID]) -> None:
-        """Look at the counts only: reading every row again and again would be load of its own."""
+        """Look at the counts only, and seldom: looking is load of its own, and rows tell times."""
         counts = self.client.store.counts
         before = counts()[State.FAILED]
-        while any(counts()[state] for state in (State.PENDING, State.QUEUED, State.RUNNING)):
-            time.sleep(10 * POLL_SECONDS)
-        failed = counts()[State.FAILED] - before
+        while any((found := counts())[state] for state in LIVE):
+            time.sleep(WAIT_SECONDS)
+        failed = found[State.FAILED] - before
         if failed:
             raise RuntimeError(f"{failed} of {len(job_ids)} jobs failed; see the worker's log")
 

@@ -300,18 +300,6 @@ def test_ctrl_c_stops_everything(tmp_path: Path):
     eventually(lambda: not any(is_alive(pid) for pid in pids))
 
 
-def test_sigkill_stops_everything(tmp_path: Path):
-    home = tmp_path / "home"
-    process = edict("up", "--home", str(home), environment={}, log=tmp_path / "up.log").start()
-    eventually((home / "stack.json").exists)
-    pids = eventually(lambda: len(found := descendants(process.pid)) >= 5 and found)
-
-    signal_to(process, signal.SIGKILL)
-    process.wait(10)
-
-    eventually(lambda: not any(is_alive(pid) for pid in pids))
-
-
 def signal_to(process: Child, number: signal.Signals) -> None:
     """Send a signal to that process alone, as a person's `kill` would."""
     os.kill(process.pid, number)
@@ -364,3 +352,14 @@ def test_the_readmes_python_works(stack: Stack, cat: None):
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "succeeded 1.0"
+
+
+def test_sigkill_stops_everything(stack: Stack):
+    """Comes last: it kills the stack of the tests before."""
+    pids = descendants(stack.process.pid)
+    assert len(pids) >= 5
+
+    signal_to(stack.process, signal.SIGKILL)
+    stack.process.wait(10)
+
+    eventually(lambda: not any(is_alive(pid) for pid in pids))

@@ -1,6 +1,7 @@
 """A worker's parts in this process: a real store, a real bucket, a real (tiny) model."""
 
 import io
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ from jobs.database import open_database
 from jobs.keys import sha256
 from jobs.objects import ObjectStore
 from jobs.processes import Child
-from jobs.records import Job
+from jobs.records import Job, Worker
 from jobs.settings import Settings
 from jobs.specs import (
     EditSpec,
@@ -33,8 +34,10 @@ from jobs.specs import (
 )
 from jobs.store import JobStore
 from producer.client import Client
-from tests.pipeline import edict, environment_of
+from producer.embedded.valkey import Valkey
+from tests.pipeline import edict, environment_of, eventually, is_alive
 from tests.servers import S3Server
+from worker.gathering import Gathering
 from worker.health import DeviceHealth
 from worker.isolation import Isolation
 from worker.leases import LeaseKeeper
@@ -45,6 +48,8 @@ from worker.sources import SourceReader
 
 TINY_MODEL = str(Path(__file__).parents[1] / "reference" / "tiny-sd")
 FEW_STEPS = SamplerOptions(steps=4, strength=0.5)
+DEVICES = 2
+"""Of the pipeline that a module's tests share."""
 
 
 def picture(seed: int = 0) -> bytes:
@@ -66,8 +71,7 @@ def editor(tiny_model: Model) -> Iterator[Editor]:
         yield Editor(tiny_model, engine)
 
 
-@pytest.fixture
-def settings(sqlite_url: str, redis_url: str, s3: S3Server, bucket: str) -> Settings:
+def settings_of(sqlite_url: str, redis_url: str, s3: S3Server, bucket: str) -> Settings:
     return Settings(
         database_url=sqlite_url,
         redis_url=redis_url,
@@ -82,6 +86,72 @@ def settings(sqlite_url: str, redis_url: str, s3: S3Server, bucket: str) -> Sett
         lease_seconds=4,
         redeliver_seconds=1,
     )
+
+
+@pytest.fixture
+def settings(sqlite_url: str, redis_url: str, s3: S3Server, bucket: str) -> Settings:
+    return settings_of(sqlite_url, redis_url, s3, bucket)
+
+
+@dataclass
+class Site:
+    """Control and a supervisor of two devices, which a module's tests share."""
+
+    client: Client
+    control: Child
+    supervisor: Child
+    shards: int
+    """Messages that each device process has in hand."""
+
+    @property
+    def store(self) -> JobStore:
+        return self.client.store
+
+    def start(self) -> None:
+        """Start both processes."""
+        self.control.start()
+        self.supervisor.start()
+
+    def workers(self) -> list[Worker]:
+        """Both device processes, as soon as there are two that live."""
+        if self.supervisor.pid is None:
+            self.start()
+
+        def live() -> list[Worker] | None:
+            found = self.store.live_workers(seen_within=60)
+            found = [worker for worker in found if is_alive(worker.pid)]
+            return found if len(found) == DEVICES else None
+
+        return eventually(live)
+
+
+@pytest.fixture(scope="module")
+def site(
+    tmp_path_factory: pytest.TempPathFactory,
+    sqlite_template: Path,
+    s3: S3Server,
+    module_bucket: str,
+) -> Iterator[Site]:
+    """A pipeline of its own. Starting torch takes longer than most of what is tested with it."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copyfile(sqlite_template, folder / "edict.db")
+    # A Redis of its own: tests beside it may start other workers.
+    with Valkey(folder / "valkey") as redis:
+        settings = settings_of(f"sqlite:///{folder}/edict.db", redis.url, s3, module_bucket)
+        settings = settings.model_copy(update={"worker_shards": 2})
+        environment = environment_of(settings)
+
+        def child(name: str, *arguments: str) -> Child:
+            return edict(name, *arguments, environment=environment, log=folder / f"{name}.log")
+
+        control = child("control")
+        supervisor = child("worker", "--devices", ",".join(["cpu"] * DEVICES))
+        with Client(settings) as client:
+            try:
+                yield Site(client, control, supervisor, settings.worker_shards)
+            finally:
+                supervisor.stop(60)
+                control.stop(60)
 
 
 @pytest.fixture
@@ -107,8 +177,8 @@ def start(settings: Settings, tmp_path: Path) -> Iterator[Callable[..., Child]]:
     """Starts `edict …`; everything started is stopped in the end."""
     with ExitStack() as stack:
 
-        def start(name: str, *arguments: str, **changes: str) -> Child:
-            log = tmp_path / f"{name}.log"
+        def start(name: str, *arguments: str, alias: str | None = None, **changes: str) -> Child:
+            log = tmp_path / f"{alias or name}.log"
             environment = environment_of(settings) | changes
             return stack.enter_context(edict(name, *arguments, environment=environment, log=log))
 
@@ -168,7 +238,8 @@ def make_bench(
         def make(name: str = "worker", lease: float = 30.0) -> Bench:
             keeper = LeaseKeeper(store, name, lease=lease)
             sources = SourceReader(objects, editor.model, max_bytes=2**20, max_pixels=1_000_000)
-            finder = NoiseFinder(objects, editor, sources, keeper.turns, uploads)
+            gathering = Gathering(lambda: editor.engine.idle)
+            finder = NoiseFinder(objects, editor, sources, keeper.turns, uploads, gathering)
             performer = Performer(objects, editor, sources)
             given_up: list[str] = []
             health = DeviceHealth(given_up.append)

@@ -3,12 +3,10 @@
 from typing import Any
 from uuid import UUID
 
-from jobs.records import Worker
 from jobs.specs import ReconstructionSpec, SamplerOptions
 from jobs.states import State
 from jobs.store import JobStore
 from producer.client import Client
-from tests.pipeline import eventually
 from tests.worker.conftest import picture
 
 LONG = SamplerOptions(steps=80, strength=1.0, mix=0.99, guidance_scale=1.0)
@@ -25,11 +23,6 @@ def submit(
     source = client.sources.upload(picture(seed), f"picture {seed}")
     spec = ReconstructionSpec(source=source, model=client.model(), sampler=sampler, **fields)
     return client.submit([spec], priority=priority)[0].job_id
-
-
-def worker_of(store: JobStore) -> Worker:
-    [worker] = eventually(lambda: store.live_workers(seen_within=10))
-    return worker
 
 
 def succeeded(store: JobStore, job_id: UUID) -> bool:

@@ -12,7 +12,10 @@ from jobs.states import State
 from producer.client import Client
 from tests.pipeline import eventually
 from tests.worker.conftest import FEW_STEPS, Bench
-from tests.worker.processes import submit, succeeded
+from tests.worker.processes import LONG, submit, succeeded
+
+SOME_STEPS = LONG.model_copy(update={"steps": 20})
+"""Long enough to be met while it runs."""
 
 
 def test_a_suspect_runs_with_nothing_beside_it(bench: Bench, monkeypatch: pytest.MonkeyPatch):
@@ -52,7 +55,7 @@ def test_a_job_that_kills_its_worker_three_times_fails_and_its_neighbours_succee
     store = client.store
     poison = submit(client)
     neighbours = [submit(client, seed, FEW_STEPS) for seed in (1, 2, 3)]
-    neighbours += [submit(client, 4)]
+    neighbours += [submit(client, 4, SOME_STEPS)]
     killed, done = [], Event()
 
     def kill() -> None:

@@ -34,6 +34,7 @@ def test_a_worker_names_what_is_away_and_begins_when_it_is_there(
     log = tmp_path / "worker.log"
     worker = start(*("worker", "--devices", "cpu"), EDICT_REDIS_URL=redis, EDICT_S3_ENDPOINT_URL=s3)
 
+    # Both named, twice: it goes on trying.
     eventually(lambda: log.read_text().count("services.waiting") >= 4)
 
     text = log.read_text()

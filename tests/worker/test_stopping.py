@@ -11,66 +11,59 @@ from jobs.processes import Child
 from jobs.states import State
 from producer.client import Client
 from tests.pipeline import eventually
-from tests.worker.processes import in_the_middle, submit, succeeded
+from tests.worker.processes import in_the_middle, submit
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def work(client: Client, start: Callable[..., Child]) -> Callable[[str], tuple[Child, UUID]]:
-    """Starts a worker with a grace period, and gives it a job; it is in the middle of it."""
-
-    def work(grace: str) -> tuple[Child, UUID]:
-        start("control")
-        worker = start("worker", "--devices", "cpu", EDICT_STOP_GRACE_SECONDS=grace)
-        job_id = submit(client)
-        eventually(lambda: in_the_middle(client.store, job_id))
-        return worker, job_id
-
-    return work
+def start_worker(start: Callable[..., Child], alias: str, grace: str) -> Child:
+    return start(
+        *("worker", "--devices", "cpu"),
+        alias=alias,
+        EDICT_STOP_GRACE_SECONDS=grace,
+        EDICT_WORKER_SHARDS="1",
+    )
 
 
-def assert_given_back(client: Client, job_id: UUID) -> None:
-    job = client.store.job(job_id)
-    assert job.state in (State.PENDING, State.QUEUED)
-    assert job.attempts == 0
+def assert_given_back(client: Client, *job_ids: UUID) -> None:
+    for job_id in job_ids:
+        job = client.store.job(job_id)
+        assert job.state in (State.PENDING, State.QUEUED)
+        assert job.attempts == 0
     assert client.store.live_workers(seen_within=60) == []
 
 
-def test_without_a_grace_period_the_job_is_given_back_at_once_and_another_worker_ends_it(
-    client: Client, start: Callable[..., Child], work: Callable[[str], tuple[Child, UUID]]
+def test_a_job_is_given_back_at_once_and_ends_within_the_grace_period_of_another_worker(
+    client: Client, start: Callable[..., Child]
 ):
-    worker, job_id = work("0")
+    start("control")
+    hasty = start_worker(start, "hasty", grace="0")
+    job_id = submit(client)
+    eventually(lambda: in_the_middle(client.store, job_id))
 
-    assert worker.stop(timeout=60) == 0
+    assert hasty.stop(timeout=60) == 0
 
     assert_given_back(client, job_id)
-    start("worker", "--devices", "cpu")
-    eventually(lambda: succeeded(client.store, job_id))
-    assert client.store.job(job_id).attempts == 1
-
-
-def test_what_can_end_within_the_grace_period_ends(
-    client: Client, work: Callable[[str], tuple[Child, UUID]]
-):
-    worker, job_id = work("3000")
-
-    assert worker.stop(timeout=250) == 0
-
+    patient = start_worker(start, "patient", grace="3000")
+    eventually(lambda: in_the_middle(client.store, job_id))
+    assert patient.stop(timeout=250) == 0
     job = client.store.job(job_id)
     assert (job.state, job.attempts) == (State.SUCCEEDED, 1)
 
 
-@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGQUIT])
-def test_a_second_signal_hurries(
-    client: Client, work: Callable[[str], tuple[Child, UUID]], second: signal.Signals
-):
-    worker, job_id = work("3000")
-    worker.terminate()
+def test_a_second_signal_hurries(client: Client, start: Callable[..., Child]):
+    seconds = [signal.SIGTERM, signal.SIGQUIT]
+    workers = [start_worker(start, number.name, grace="3000") for number in seconds]
+    # One message each: whoever takes another job takes one that is in nobody's hands.
+    job_ids = [submit(client, seed) for seed in range(len(workers))]
+    eventually(lambda: all(in_the_middle(client.store, job_id) for job_id in job_ids))
+    for worker in workers:
+        worker.terminate()
     # Two equal signals that arrive together are one.
-    eventually(lambda: "worker.stopping" in worker.log_tail())
+    eventually(lambda: all("worker.stopping" in worker.log_tail() for worker in workers))
 
-    os.kill(worker.pid, second)
+    for worker, second in zip(workers, seconds, strict=True):
+        os.kill(worker.pid, second)
 
-    assert worker.wait(30) == 0
-    assert_given_back(client, job_id)
+    assert [worker.wait(30) for worker in workers] == [0, 0]
+    assert_given_back(client, *job_ids)
