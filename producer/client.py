@@ -110,6 +110,7 @@ class Client:
         force: bool = False,
         webhook: str | None = None,
         batch_webhook: str | None = None,
+        tenant: str | None = None,
     ) -> list[Submission]:
         """Commit the jobs, then announce them, as far as that is due.
 
@@ -132,7 +133,9 @@ class Client:
         check_priority(priority)
         for name in {spec.model.name for spec in wanted}:
             self.model(name)
-        submissions = self.store.submit(wanted, batch_id=batch_id, priority=priority, force=force)
+        submissions = self.store.submit(
+            wanted, batch_id=batch_id, priority=priority, force=force, tenant=tenant
+        )
         if webhook:
             self.store.subscribe_to_jobs([made.job_id for made in submissions], webhook)
         if batch_webhook and batch_id is not None:

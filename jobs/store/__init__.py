@@ -17,6 +17,7 @@ from jobs.store.inverting import Inverting
 from jobs.store.leasing import WORKER_LOST
 from jobs.store.listing import Listing
 from jobs.store.losing import Losing
+from jobs.store.marking import Marking
 from jobs.store.measuring import Measuring
 from jobs.store.queueing import Queueing
 from jobs.store.registering import Registering
@@ -40,5 +41,6 @@ class JobStore(
     Foreseeing,
     Measuring,
     Admitting,
+    Marking,
 ):
     """All that is written to and read from the tables. Safe to share between threads."""
