@@ -51,6 +51,9 @@ class Quota:
     """Uploaded in 24 hours."""
 
 
+NO_QUOTA = Quota()
+
+
 @dataclass(frozen=True)
 class ApiKey:
     """A key as its row says; never the key itself."""
@@ -63,7 +66,7 @@ class ApiKey:
     revoked_at: datetime | None
     tenant: str | None = None
     """Whose jobs and batches it sees; None: everybody's."""
-    quota: Quota = Quota()
+    quota: Quota = NO_QUOTA
 
     def is_live(self, now: datetime) -> bool:
         """Whether it opens anything."""

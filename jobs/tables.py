@@ -395,7 +395,10 @@ marks = Table(
     metadata,
     Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column(
-        "verdict", String(10), CheckConstraint(_one_of("verdict", Verdict), "verdict"), nullable=False
+        "verdict",
+        String(10),
+        CheckConstraint(_one_of("verdict", Verdict), "verdict"),
+        nullable=False,
     ),
     Column("marked_by", String(100), nullable=False),
     Column("marked_at", UtcDateTime, nullable=False),

@@ -10,6 +10,7 @@ early; it cannot make two workers end one job, because the token decides that.
 """
 
 from jobs.store.admitting import Admitting
+from jobs.store.auditing import Auditing
 from jobs.store.bulk import Bulk
 from jobs.store.firing import FiringWork
 from jobs.store.foreseeing import Foreseeing
@@ -42,5 +43,6 @@ class JobStore(
     Measuring,
     Admitting,
     Marking,
+    Auditing,
 ):
     """All that is written to and read from the tables. Safe to share between threads."""

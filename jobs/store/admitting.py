@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete, select, update
 
-from jobs.access import Answer, ApiKey, Quota, Scope, check_tenant, key_digest, new_key
+from jobs.access import NO_QUOTA, Answer, ApiKey, Quota, Scope, check_tenant, key_digest, new_key
 from jobs.errors import InvalidInput, NotFound
 from jobs.ids import new_id
 from jobs.store.base import StorePart
@@ -38,7 +38,7 @@ class Admitting(StorePart):
         *,
         expires_at: datetime | None = None,
         tenant: str | None = None,
-        quota: Quota = Quota(),
+        quota: Quota = NO_QUOTA,
     ) -> str:
         """Make a key and return it; it cannot be read again.
 

@@ -43,7 +43,7 @@ class Listing(Reading):
         with self._reader.connect() as connection:
             return [job_of(row) for row in connection.execute(statement)]
 
-    def newest_jobs(self, which: JobFilter, before: UUID | None, limit: int) -> list[Job]:
+    def newest_jobs(self, which: JobFilter, before: UUID | None, limit: int | None) -> list[Job]:
         """The jobs that `which` means made before one of them (None: up to now), newest first."""
         statement = select(*JOB_COLUMNS).where(*conditions(which))
         if before is not None:

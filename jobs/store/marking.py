@@ -41,9 +41,7 @@ class Marking(StorePart):
         values = {"verdict": verdict, "marked_by": by, "marked_at": self._clock()}
         entry = self._insert(marks).values(job_id=job_id, **values)
         with self._engine.begin() as connection:
-            connection.execute(
-                entry.on_conflict_do_update(index_elements=["job_id"], set_=values)
-            )
+            connection.execute(entry.on_conflict_do_update(index_elements=["job_id"], set_=values))
 
     def marks_of(self, job_ids: Sequence[UUID]) -> dict[UUID, Verdict]:
         """The verdicts on these jobs, as far as there are."""

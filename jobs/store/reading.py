@@ -125,9 +125,7 @@ JOB_COLUMNS = [
         "error_code", "error_message", "tenant",
     )
 ] + [jobs.c.spec.label("stored_spec"), jobs.c.result.label("stored_result")]  # fmt: skip
-BATCH_COLUMNS = [
-    batches.c[name] for name in ("id", "name", "created_at", "paused_at", "tenant")
-]
+BATCH_COLUMNS = [batches.c[name] for name in ("id", "name", "created_at", "paused_at", "tenant")]
 
 
 def job_of(row: Row[Any]) -> Job:

@@ -73,9 +73,7 @@ class Submitting(Pausing):
             submissions += self._submit_chunk(rows[start : start + SUBMIT_CHUNK], batch_id)
         return submissions
 
-    def _row(
-        self, spec: Spec, priority: int, tenant: str | None, *, force: bool
-    ) -> dict[str, Any]:
+    def _row(self, spec: Spec, priority: int, tenant: str | None, *, force: bool) -> dict[str, Any]:
         job_id, digest, now = new_id(), spec.digest(), self._clock()
         asked = digest if tenant is None else f"{digest}:{tenant}"
         return {

@@ -15,6 +15,7 @@ EXAMPLES = examples(
     "edict export fruit --to fruit-set",
     "edict export fruit --to fruit-set --format parquet --where 'psnr>=20'",
     "edict export fruit --to s3://photos/sets/fruit --format webdataset",
+    "edict export fruit --to chosen --approved",
 )
 
 
@@ -31,6 +32,9 @@ def export(
         list[str] | None,
         typer.Option("--where", metavar="FIGURE>=X", help="Only results like this. Repeatable."),
     ] = None,
+    approved: Annotated[
+        bool, typer.Option("--approved", help="Only what was approved in the dashboard.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     home: Home = None,
 ) -> None:
@@ -56,6 +60,7 @@ def export(
             form,
             filters,
             max_bytes=client.settings.max_source_bytes,
+            approved=approved,
             look=look,
         )
     _tell(report, to, as_json=json)

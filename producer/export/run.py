@@ -14,6 +14,7 @@ from uuid import UUID
 
 from jobs.errors import AccessDenied, InvalidInput, NotFound
 from jobs.keys import sha256
+from jobs.marks import Verdict
 from jobs.objects import ObjectStore
 from jobs.records import Batch, Job
 from jobs.specs import digest_of
@@ -65,6 +66,8 @@ class _Export:
         form: str,
         filters: Sequence[Filter],
         max_bytes: int,
+        *,
+        approved: bool,
     ) -> None:
         self._store = store
         self._objects = objects
@@ -73,12 +76,15 @@ class _Export:
         self._format = FORMATS[form]
         self._filters = filters
         self._max_bytes = max_bytes
-        self._wish = {
+        self._approved = approved
+        self._wish: dict[str, Any] = {
             "version": 1,
             "batch": str(batch.id),
             "format": form,
             "where": sorted(each.written for each in filters),
         }
+        if approved:
+            self._wish["approved"] = True
         self.report = ExportReport()
 
     def run(self, look: Callable[[ExportReport], None]) -> None:
@@ -95,7 +101,7 @@ class _Export:
                 self._target.write_state({**self._wish, "parts": [vars(each) for each in parts]})
             if self._format.images and not part.missing:
                 # For "until exported"; parts of before too, should that run have died here.
-                self._store.mark_exported([job.id for job in jobs if self._is_wanted(job)])
+                self._store.mark_exported([job.id for job in self._chosen(jobs)])
             after = part.until
             look(self.report)
 
@@ -103,7 +109,8 @@ class _Export:
         state = self._target.read_state()
         if state is None:
             return []
-        if any(state.get(name) != value for name, value in self._wish.items()):
+        wish = {"approved": False, **self._wish}
+        if any(state.get(name, False) != value for name, value in wish.items()):
             raise InvalidInput(
                 "to",
                 f"{self._target.where} holds another export ({_wish_text(state)}); export to "
@@ -123,10 +130,11 @@ class _Export:
         return jobs
 
     def _part(self, index: int, after: str | None, jobs: list[Job], before: _Part | None) -> _Part:
-        chosen = [job for job in jobs if self._is_wanted(job)]
+        chosen = self._chosen(jobs)
         self.report.left_out += len(jobs) - len(chosen)
         signature = digest_of([(str(job.id), _content(job)) for job in chosen])
-        pruned = before is not None and len(chosen) < before.results
+        # A verdict may be taken back: then fewer are wanted, and none is pruned.
+        pruned = before is not None and len(chosen) < before.results and not self._approved
         if before is not None and not before.missing and (pruned or before.signature == signature):
             self.report.kept += before.results
             return before
@@ -138,6 +146,13 @@ class _Export:
         self.report.written += len(chosen) - missing
         until = str(jobs[-1].id) if before is None else before.until
         return _Part(name, after, until, len(chosen) - missing, signature, missing)
+
+    def _chosen(self, jobs: Sequence[Job]) -> list[Job]:
+        wanted = [job for job in jobs if self._is_wanted(job)]
+        if not self._approved:
+            return wanted
+        marks = self._store.marks_of([job.id for job in wanted])
+        return [job for job in wanted if marks.get(job.id) is Verdict.APPROVED]
 
     def _is_wanted(self, job: Job) -> bool:
         if job.state != State.SUCCEEDED or job.result is None:
@@ -207,9 +222,12 @@ def run_export(
     filters: Sequence[Filter] = (),
     *,
     max_bytes: int,
+    approved: bool = False,
     look: Callable[[ExportReport], None] = lambda _: None,
 ) -> ExportReport:
     """Bring a batch's results to a target; the same call again goes on, or adds what is new.
+
+    With `approved`, only those that somebody marked so when looking at them.
 
     Raises:
         InvalidInput: the target holds another export or cannot be written; or no such format.
@@ -217,6 +235,6 @@ def run_export(
     """
     if form not in FORMATS:
         raise InvalidInput("format", f"{form!r} is none of {', '.join(FORMATS)}")
-    export = _Export(store, objects, batch, target, form, filters, max_bytes)
+    export = _Export(store, objects, batch, target, form, filters, max_bytes, approved=approved)
     export.run(look)
     return export.report
