@@ -32,7 +32,8 @@ class Submitting(Pausing):
         """Make a batch, or find the one that bears this name; a tenant's is `TENANT/NAME`.
 
         Raises:
-            InvalidInput: the name is empty, too long, or holds what cannot be printed.
+            InvalidInput: the name is empty, too long, holds what cannot be printed, or is another
+                tenant's.
         """
         if name is not None and not (name.isprintable() and 0 < len(name) <= _NAME_CHARACTERS):
             raise InvalidInput(
@@ -50,6 +51,11 @@ class Submitting(Pausing):
             )
             which = batches.c.id == batch.id if name is None else batches.c.name == name
             found = connection.execute(select(batches).where(which)).one()
+            if found.tenant != tenant:
+                raise InvalidInput(
+                    "batch.name",
+                    f"{name!r:.220} is not yours: a tenant's name and a slash begin it",
+                )
             return Batch(found.id, found.name, found.created_at, found.paused_at, found.tenant)
 
     def submit(

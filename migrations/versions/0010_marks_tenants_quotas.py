@@ -1,5 +1,7 @@
 """Verdicts on results, tenants, quotas of keys, and who submitted what."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -9,12 +11,12 @@ branch_labels = None
 depends_on = None
 
 MOMENT = sa.DateTime(timezone=True)
-QUOTAS = {
+QUOTAS: dict[str, sa.types.TypeEngine[Any]] = {
     "tenant": sa.String(40),
-    "max_requests": sa.Integer,
-    "max_live": sa.Integer,
-    "max_jobs": sa.Integer,
-    "max_bytes": sa.BigInteger,
+    "max_requests": sa.Integer(),
+    "max_live": sa.Integer(),
+    "max_jobs": sa.Integer(),
+    "max_bytes": sa.BigInteger(),
 }
 
 

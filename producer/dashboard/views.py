@@ -56,7 +56,9 @@ class Row:
 
 
 def overview(seen: Seen) -> dict[str, Any]:
-    """The first page: batches, workers, queues, schedules."""
+    """The first page: workers, queues, schedules; nothing of them for tenants."""
+    if seen.tenant is not None:
+        return {"workers": [], "depths": [], "schedules": []}
     running = seen.store.find(seen.jobs(states=(State.RUNNING,)))
     now, lease = utc_now(), seen.client.settings.lease_seconds
     workers = [
@@ -68,16 +70,10 @@ def overview(seen: Seen) -> dict[str, Any]:
         | {"seen_seconds": max(0.0, (now - worker.seen_at).total_seconds())}
         for worker in seen.store.workers()
     ]
-    all_seen = seen.tenant is None
-    return {
-        "workers": workers,
-        "depths": seen.store.depths() if all_seen else [],
-        "schedules": [
-            {"schedule": each, "words": in_words(each.cron)} for each in seen.store.schedules()
-        ]
-        if all_seen
-        else [],
-    }
+    schedules = [
+        {"schedule": each, "words": in_words(each.cron)} for each in seen.store.schedules()
+    ]
+    return {"workers": workers, "depths": seen.store.depths(), "schedules": schedules}
 
 
 def batch_rows(seen: Seen, before: UUID | None) -> tuple[list[Row], UUID | None]:

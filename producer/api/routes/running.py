@@ -25,7 +25,8 @@ _log = structlog.get_logger()
 
 @router.get("/v1/workers", response_model=Workers, responses=problems())
 def workers(seen: TheView) -> Any:
-    """List the worker processes and what they have in hand."""
+    """List the worker processes and what they have in hand; needs a key without a tenant."""
+    seen.require_all()
     running = seen.store.find(seen.jobs(states=(State.RUNNING,)))
     now, lease = utc_now(), seen.client.settings.lease_seconds
     return {
