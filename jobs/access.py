@@ -5,14 +5,20 @@ what nobody can guess, and what leaks from the table opens nothing.
 """
 
 import hashlib
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from jobs.errors import InvalidInput
+
 PREFIX = "edict_"
 """Lets scanners for leaked secrets know one."""
+
+MAX_TENANT_CHARACTERS = 40
+_TENANT = re.compile(rf"[a-z0-9][a-z0-9-]{{0,{MAX_TENANT_CHARACTERS - 1}}}")
 
 
 class Scope(StrEnum):
@@ -32,6 +38,23 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True)
+class Quota:
+    """How much a key may ask for; None: no limit."""
+
+    max_requests: int | None = None
+    """A minute."""
+    max_live: int | None = None
+    """Jobs of its tenant that have not ended, at once; of all, where it has no tenant."""
+    max_jobs: int | None = None
+    """Submitted in 24 hours."""
+    max_bytes: int | None = None
+    """Uploaded in 24 hours."""
+
+
+NO_QUOTA = Quota()
+
+
+@dataclass(frozen=True)
 class ApiKey:
     """A key as its row says; never the key itself."""
 
@@ -41,6 +64,9 @@ class ApiKey:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    tenant: str | None = None
+    """Whose jobs and batches it sees; None: everybody's."""
+    quota: Quota = NO_QUOTA
 
     def is_live(self, now: datetime) -> bool:
         """Whether it opens anything."""
@@ -55,6 +81,21 @@ class Answer:
     body: str
     location: str | None
     media_type: str
+
+
+def check_tenant(name: str) -> str:
+    """Look whether a tenant may have that name.
+
+    Raises:
+        InvalidInput: says which may.
+    """
+    if not _TENANT.fullmatch(name):
+        raise InvalidInput(
+            "tenant",
+            f"must be 1 to {MAX_TENANT_CHARACTERS} small letters, digits and hyphens, the first no "
+            f"hyphen (got {name!r:.80})",
+        )
+    return name
 
 
 def new_key() -> str:

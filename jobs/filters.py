@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 from uuid import UUID
 
+from jobs.marks import Verdict
 from jobs.states import State
 
 
@@ -20,6 +21,8 @@ class JobFilter:
     """Its name; jobs pinned to a revision of it are meant too, unless the revision is given."""
     prompt: str | None = None
     """Found in the base or the edit prompt, in small letters or capitals."""
+    mark: Verdict | None = None
+    tenant: str | None = None
 
     @property
     def is_empty(self) -> bool:

@@ -298,6 +298,22 @@ class ObjectStore:
                 )
             )
 
+    def presigned_upload(self, key: str, *, size: int, seconds: int) -> tuple[str, dict[str, str]]:
+        """Where anybody may put an object of ours of exactly `size` bytes: an address to POST a
+        form to, and the form's fields; the content follows them as `file`.
+
+        Raises:
+            AccessDenied: there are no credentials to sign with.
+        """
+        with self._errors(self.uri(key)):
+            form = self._client.generate_presigned_post(
+                self.bucket,
+                key,
+                Conditions=[["content-length-range", size, size]],
+                ExpiresIn=seconds,
+            )
+        return form["url"], form["fields"]
+
     def ensure_bucket(self) -> None:
         """Create our bucket unless it exists.
 

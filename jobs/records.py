@@ -25,6 +25,8 @@ class Batch:
     created_at: datetime
     paused_at: datetime | None = None
     """Since when none of its jobs is started."""
+    tenant: str | None = None
+    """Whose it is; its name then begins with that and a slash."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Job:
     error_code: str | None
     error_message: str | None
     stored_result: Mapping[str, Any] | None
+    tenant: str | None = None
 
     @cached_property
     def spec(self) -> Spec:

@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     adapter; see `jobs.model_names`) that jobs may name. The first is the default."""
     source_buckets: Names = ()
     """Buckets besides our own that jobs may read images from."""
+    source_hosts: Names = ()
+    """Hosts (`name` or `name:port`) whose `https://` images may be named over HTTP."""
     max_source_bytes: int = Field(default=64 * 2**20, gt=0)
     max_source_pixels: int = Field(default=64_000_000, gt=0)
 

@@ -30,7 +30,8 @@ from sqlalchemy import (
     true,
 )
 
-from jobs.access import Scope
+from jobs.access import MAX_TENANT_CHARACTERS, Scope
+from jobs.marks import Verdict
 from jobs.schedules import FiringState
 from jobs.states import InversionState, State
 from jobs.webhooks import MAX_URL_CHARACTERS, DeliveryState
@@ -78,7 +79,10 @@ batches = Table(
     Column("settled", Boolean, nullable=False, server_default=true()),
     # Conditions on figures; results that fall short of one are flagged (`jobs.gates`).
     Column("gate", JSON(none_as_null=True)),
+    # Whose it is, where several share a deployment; null: the deployment's own.
+    Column("tenant", String(MAX_TENANT_CHARACTERS)),
 )
+Index("ix_batches_tenant_id", batches.c.tenant, batches.c.id)
 
 jobs = Table(
     "jobs",
@@ -111,7 +115,10 @@ jobs = Table(
     Column("error_code", String(50)),
     Column("error_message", Text),
     Column("result", JSON),
+    # As the batches' column. The identity holds it too: tenants never share a job.
+    Column("tenant", String(MAX_TENANT_CHARACTERS)),
 )
+Index("ix_jobs_tenant_id", jobs.c.tenant, jobs.c.id)
 # For the dispatcher, the reconciler, and those that look for dead workers.
 Index(
     "ix_jobs_state_paused_model_priority_id",
@@ -357,6 +364,13 @@ api_keys = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
+    # Null: sees and does everything that its scope allows.
+    Column("tenant", String(MAX_TENANT_CHARACTERS)),
+    # Quotas, see `jobs.access.Quota`. Null: no limit.
+    Column("max_requests", Integer),
+    Column("max_live", Integer),
+    Column("max_jobs", Integer),
+    Column("max_bytes", BigInteger),
 )
 
 # What was answered to requests that bore an `Idempotency-Key`; null while one is being answered.
@@ -372,4 +386,38 @@ api_answers = Table(
     Column("location", String(200)),
     Column("media_type", String(100)),
     Column("created_at", UtcDateTime, nullable=False, index=True),
+)
+
+# Who submitted what over HTTP. Kept for quotas of a day, and for questions later.
+api_submissions = Table(
+    "api_submissions",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    # As in `api_answers`; and the key's name then.
+    Column("caller", String(32), nullable=False),
+    Column("name", String(100), nullable=False),
+    Column("tenant", String(MAX_TENANT_CHARACTERS)),
+    Column("jobs", Integer, nullable=False),
+    # That were uploaded with it.
+    Column("bytes", BigInteger, nullable=False),
+    # One of both; neither while it is being made. No foreign keys: it outlives what it speaks of.
+    Column("job_id", Uuid),
+    Column("batch_id", Uuid),
+)
+Index("ix_api_submissions_caller_at", api_submissions.c.caller, api_submissions.c.at)
+
+# What people said of results.
+marks = Table(
+    "marks",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column(
+        "verdict",
+        String(10),
+        CheckConstraint(_one_of("verdict", Verdict), "verdict"),
+        nullable=False,
+    ),
+    Column("marked_by", String(100), nullable=False),
+    Column("marked_at", UtcDateTime, nullable=False),
 )

@@ -105,14 +105,17 @@ class Client:
         self,
         specs: Iterable[Spec],
         *,
+        batch: str | None = None,
         batch_id: UUID | None = None,
         priority: int = 0,
         force: bool = False,
         webhook: str | None = None,
         batch_webhook: str | None = None,
+        tenant: str | None = None,
     ) -> list[Submission]:
         """Commit the jobs, then announce them, as far as that is due.
 
+        They become members of the batch of that name, which is made if need be, or of that id.
         Jobs of a `priority` of `lanes.INTERACTIVE_PRIORITY` or more go before all bulk work. What
         is not announced here (a long submission, or Redis is away) the control process announces.
 
@@ -122,7 +125,7 @@ class Client:
             InvalidInput: a spec names a model that is not in the catalogue, or a webhook is none;
                 nothing was committed.
         """
-        if batch_id is None:
+        if batch_id is None and batch is None:
             webhook = webhook or self.settings.webhook_url
         else:
             batch_webhook = batch_webhook or self.settings.webhook_url
@@ -132,7 +135,11 @@ class Client:
         check_priority(priority)
         for name in {spec.model.name for spec in wanted}:
             self.model(name)
-        submissions = self.store.submit(wanted, batch_id=batch_id, priority=priority, force=force)
+        if batch is not None:
+            batch_id = self.store.open_batch(batch, tenant=tenant).id
+        submissions = self.store.submit(
+            wanted, batch_id=batch_id, priority=priority, force=force, tenant=tenant
+        )
         if webhook:
             self.store.subscribe_to_jobs([made.job_id for made in submissions], webhook)
         if batch_webhook and batch_id is not None:
@@ -152,6 +159,11 @@ class Client:
         if url := self.settings.webhook_url:
             self._check_webhook(url)
             self.store.subscribe_to_batch(batch_id, url)
+
+    def subscribe_to_batch(self, batch_id: UUID, url: str) -> None:
+        """Have a webhook told of a batch's end; as `subscribe_to_settings`."""
+        self._check_webhook(url)
+        self.store.subscribe_to_batch(batch_id, url)
 
     def _check_webhook(self, url: str) -> None:
         check_webhook_url(url, parse_networks(self.settings.webhook_allow))
@@ -179,6 +191,30 @@ class Client:
         retried = self.store.retry(which)
         self._announce(which)
         return retried
+
+    def job(self, job_id: UUID) -> Job:
+        """Read one job.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        return self.store.job(job_id)
+
+    def batch(self, name_or_id: str) -> Batch:
+        """Find a batch.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self.store.batch(name_or_id)
+
+    def counts(self, batch: str) -> dict[State, int]:
+        """How many of a batch's jobs are in each state."""
+        return self.store.counts(self.store.batch(batch).id)
+
+    def jobs(self, which: JobFilter | None = None, *, limit: int | None = None) -> list[Job]:
+        """The jobs that a filter means, newest first."""
+        return self.store.newest_jobs(which or JobFilter(), None, limit)
 
     def pause(self, batch: str) -> Batch:
         """Start no job of the batch of that name or id until it is resumed; running ones go on.

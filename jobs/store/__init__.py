@@ -10,6 +10,7 @@ early; it cannot make two workers end one job, because the token decides that.
 """
 
 from jobs.store.admitting import Admitting
+from jobs.store.auditing import Auditing
 from jobs.store.bulk import Bulk
 from jobs.store.firing import FiringWork
 from jobs.store.foreseeing import Foreseeing
@@ -17,6 +18,7 @@ from jobs.store.inverting import Inverting
 from jobs.store.leasing import WORKER_LOST
 from jobs.store.listing import Listing
 from jobs.store.losing import Losing
+from jobs.store.marking import Marking
 from jobs.store.measuring import Measuring
 from jobs.store.queueing import Queueing
 from jobs.store.registering import Registering
@@ -40,5 +42,7 @@ class JobStore(
     Foreseeing,
     Measuring,
     Admitting,
+    Marking,
+    Auditing,
 ):
     """All that is written to and read from the tables. Safe to share between threads."""

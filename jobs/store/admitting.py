@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Row, delete, select, update
 
-from jobs.access import Answer, ApiKey, Scope, key_digest, new_key
+from jobs.access import NO_QUOTA, Answer, ApiKey, Quota, Scope, check_tenant, key_digest, new_key
 from jobs.errors import InvalidInput, NotFound
 from jobs.ids import new_id
 from jobs.store.base import StorePart
@@ -31,12 +31,23 @@ class Taken(Exception):
 class Admitting(StorePart):
     """Who may come in, and who has been here before."""
 
-    def make_api_key(self, name: str, scope: Scope, *, expires_at: datetime | None = None) -> str:
+    def make_api_key(
+        self,
+        name: str,
+        scope: Scope,
+        *,
+        expires_at: datetime | None = None,
+        tenant: str | None = None,
+        quota: Quota = NO_QUOTA,
+    ) -> str:
         """Make a key and return it; it cannot be read again.
 
         Raises:
-            InvalidInput: the name is taken, empty, too long, or holds what cannot be printed.
+            InvalidInput: the name is taken, empty, too long, or holds what cannot be printed; or
+                the tenant's is none.
         """
+        if tenant is not None:
+            check_tenant(tenant)
         if not (name.isprintable() and 0 < len(name) <= _NAME_CHARACTERS):
             raise InvalidInput(
                 "name", f"must be 1 to {_NAME_CHARACTERS} printable characters (got {name!r:.120})"
@@ -49,6 +60,8 @@ class Admitting(StorePart):
             scope=scope,
             created_at=self._clock(),
             expires_at=expires_at,
+            tenant=tenant,
+            **vars(quota),
         )
         with self._engine.begin() as connection:
             entry = entry.on_conflict_do_nothing(index_elements=["name"])
@@ -125,11 +138,14 @@ class Admitting(StorePart):
                 connection.execute(update(api_answers).where(mine).values(**vars(answer)))
 
 
+_QUOTA = tuple(Quota.__dataclass_fields__)
 _KEY = [
-    api_keys.c[name] for name in ("id", "name", "scope", "created_at", "expires_at", "revoked_at")
+    api_keys.c[name]
+    for name in ("id", "name", "scope", "created_at", "expires_at", "revoked_at", "tenant", *_QUOTA)
 ]
 
 
 def _key(row: Row[Any]) -> ApiKey:
     values = row._asdict()
-    return ApiKey(**values | {"scope": Scope(values["scope"])})
+    quota = Quota(**{name: values.pop(name) for name in _QUOTA})
+    return ApiKey(**values | {"scope": Scope(values["scope"]), "quota": quota})

@@ -3,7 +3,7 @@
 from sqlalchemy import ColumnElement, or_, select
 
 from jobs.filters import JobFilter
-from jobs.tables import batch_jobs, jobs
+from jobs.tables import batch_jobs, jobs, marks
 
 
 def conditions(which: JobFilter) -> list[ColumnElement[bool]]:
@@ -23,6 +23,11 @@ def conditions(which: JobFilter) -> list[ColumnElement[bool]]:
         found.append(or_(jobs.c.model == which.model, pinned))
     if which.prompt:
         found.append(_says(which.prompt))
+    if which.mark:
+        marked = select(marks.c.job_id).where(marks.c.verdict == which.mark)
+        found.append(jobs.c.id.in_(marked))
+    if which.tenant:
+        found.append(jobs.c.tenant == which.tenant)
     return found
 
 

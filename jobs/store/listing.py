@@ -13,7 +13,7 @@ from jobs.filters import JobFilter
 from jobs.records import Batch, Job
 from jobs.states import ENDED, State
 from jobs.store.choosing import conditions
-from jobs.store.reading import JOB_COLUMNS, Reading, job_of
+from jobs.store.reading import BATCH_COLUMNS, JOB_COLUMNS, Reading, job_of
 from jobs.tables import batch_jobs, batches, jobs
 
 
@@ -44,7 +44,7 @@ class Listing(Reading):
         with self._reader.connect() as connection:
             return [job_of(row) for row in connection.execute(statement)]
 
-    def newest_jobs(self, which: JobFilter, before: UUID | None, limit: int) -> list[Job]:
+    def newest_jobs(self, which: JobFilter, before: UUID | None, limit: int | None) -> list[Job]:
         """The jobs that `which` means made before one of them (None: up to now), newest first."""
         statement = select(*JOB_COLUMNS).where(*conditions(which))
         if before is not None:
@@ -53,10 +53,13 @@ class Listing(Reading):
             rows = connection.execute(statement.order_by(jobs.c.id.desc()).limit(limit))
             return [job_of(row) for row in rows]
 
-    def batches(self, limit: int, *, before: UUID | None = None) -> list[BatchCounts]:
+    def batches(
+        self, limit: int, *, before: UUID | None = None, tenant: str | None = None
+    ) -> list[BatchCounts]:
         """The batches made before one of them (None: up to now), newest first."""
-        columns = (batches.c.id, batches.c.name, batches.c.created_at, batches.c.paused_at)
-        statement = select(*columns).order_by(batches.c.id.desc()).limit(limit)
+        statement = select(*BATCH_COLUMNS).order_by(batches.c.id.desc()).limit(limit)
+        if tenant is not None:
+            statement = statement.where(batches.c.tenant == tenant)
         if before is not None:
             statement = statement.where(batches.c.id < before)
         with self._reader.connect() as connection:

@@ -42,7 +42,7 @@ class Reading(Tallying):
         with suppress(ValueError):
             which |= batches.c.id == UUID(name_or_id)
         # A name may look like another batch's id, which then comes first.
-        statement = select(*_BATCH).where(which).order_by(named).limit(1)
+        statement = select(*BATCH_COLUMNS).where(which).order_by(named).limit(1)
         with self._reader.connect() as connection:
             row = connection.execute(statement).one_or_none()
         if row is None:
@@ -97,7 +97,7 @@ class Reading(Tallying):
     def batches_of(self, job_id: UUID) -> list[Batch]:
         """The batches that a job is in, oldest first."""
         statement = (
-            select(*_BATCH)
+            select(*BATCH_COLUMNS)
             .join(batch_jobs, batch_jobs.c.batch_id == batches.c.id)
             .where(batch_jobs.c.job_id == job_id)
             .order_by(batches.c.id)
@@ -120,10 +120,10 @@ JOB_COLUMNS = [
     for name in (
         "id", "kind", "model", "priority", "state", "paused", "created_at", "due_at", "queued_at",
         "started_at", "finished_at", "attempts", "worker", "lease_until", "progress",
-        "error_code", "error_message",
+        "error_code", "error_message", "tenant",
     )
 ] + [jobs.c.spec.label("stored_spec"), jobs.c.result.label("stored_result")]  # fmt: skip
-_BATCH = [batches.c.id, batches.c.name, batches.c.created_at, batches.c.paused_at]
+BATCH_COLUMNS = [batches.c[name] for name in ("id", "name", "created_at", "paused_at", "tenant")]
 
 
 def job_of(row: Row[Any]) -> Job:

@@ -29,27 +29,35 @@ ENDED_BADLY: ColumnElement[bool] = jobs.c.state.in_((State.FAILED, State.CANCELL
 class Submitting(Pausing, Gating):
     """What producers and people ask for."""
 
-    def open_batch(self, name: str | None = None) -> Batch:
-        """Make a batch, or find the one that bears this name.
+    def open_batch(self, name: str | None = None, *, tenant: str | None = None) -> Batch:
+        """Make a batch, or find the one that bears this name; a tenant's is `TENANT/NAME`.
 
         Raises:
-            InvalidInput: the name is empty, too long, or holds what cannot be printed.
+            InvalidInput: the name is empty, too long, holds what cannot be printed, or is another
+                tenant's.
         """
         if name is not None and not (name.isprintable() and 0 < len(name) <= _NAME_CHARACTERS):
             raise InvalidInput(
                 "batch.name",
                 f"must be 1 to {_NAME_CHARACTERS} printable characters (got {name!r:.220})",
             )
-        batch = Batch(new_id(), name, self._clock())
+        if name is not None and tenant is not None:
+            name = f"{tenant}/{name}"
+        batch = Batch(new_id(), name, self._clock(), tenant=tenant)
         with self._engine.begin() as connection:
             connection.execute(
                 self._insert(batches)
-                .values(id=batch.id, name=batch.name, created_at=batch.created_at)
+                .values(id=batch.id, name=name, created_at=batch.created_at, tenant=tenant)
                 .on_conflict_do_nothing(index_elements=["name"])
             )
             which = batches.c.id == batch.id if name is None else batches.c.name == name
             found = connection.execute(select(batches).where(which)).one()
-            return Batch(found.id, found.name, found.created_at, found.paused_at)
+            if found.tenant != tenant:
+                raise InvalidInput(
+                    "batch.name",
+                    f"{name!r:.220} is not yours: a tenant's name and a slash begin it",
+                )
+            return Batch(found.id, found.name, found.created_at, found.paused_at, found.tenant)
 
     def submit(
         self,
@@ -58,32 +66,35 @@ class Submitting(Pausing, Gating):
         batch_id: UUID | None = None,
         priority: int = 0,
         force: bool = False,
+        tenant: str | None = None,
     ) -> list[Submission]:
         """Commit a row for each new spec, in the order given.
 
         A spec that was submitted before is the same job: it is only made a member of the batch,
         and tried again if it had failed or been cancelled; where it still waits, it becomes as
-        urgent as the most urgent wish for it. `force` makes a new job instead.
+        urgent as the most urgent wish for it. `force` makes a new job instead. Tenants share none.
         """
-        rows = [self._row(spec, priority, force=force) for spec in specs]
+        rows = [self._row(spec, priority, tenant, force=force) for spec in specs]
         submissions: list[Submission] = []
         for start in range(0, len(rows), SUBMIT_CHUNK):
             submissions += self._submit_chunk(rows[start : start + SUBMIT_CHUNK], batch_id)
         return submissions
 
-    def _row(self, spec: Spec, priority: int, *, force: bool) -> dict[str, Any]:
+    def _row(self, spec: Spec, priority: int, tenant: str | None, *, force: bool) -> dict[str, Any]:
         job_id, digest, now = new_id(), spec.digest(), self._clock()
+        asked = digest if tenant is None else f"{digest}:{tenant}"
         return {
             "id": job_id,
             "kind": spec.kind,
             "spec": spec.model_dump(mode="json"),
-            "identity": f"{digest}:{job_id}" if force else digest,
+            "identity": f"{digest}:{job_id}" if force else asked,
             "inversion_digest": spec.inversion_digest(),
             "model": spec.model.label,
             "priority": priority,
             "state": State.PENDING,
             "created_at": now,
             "due_at": now,
+            "tenant": tenant,
         }
 
     def _submit_chunk(self, rows: list[dict[str, Any]], batch_id: UUID | None) -> list[Submission]:

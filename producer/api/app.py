@@ -8,12 +8,17 @@ from starlette.types import ASGIApp
 
 from producer.api.access import OPEN, Access
 from producer.api.bodies import BodyLimit
+from producer.api.events import SharedCounts
 from producer.api.headers import SecurityHeaders
 from producer.api.idempotency import HEADER, Idempotency
+from producer.api.parts import problems
 from producer.api.problems import handle_errors
-from producer.api.routes import batches, events, jobs, running
+from producer.api.rates import Rates
+from producer.api.routes import batches, events, jobs, running, schedules, uploads
 from producer.api.wishes import JobWish
 from producer.client import Client
+from producer.dashboard import doors, pages
+from producer.dashboard.refusals import answer_to
 
 _REF = "#/components/schemas/{model}"
 
@@ -22,9 +27,14 @@ def make_api(client: Client, *, keyless: bool) -> ASGIApp:
     """The whole server as an ASGI application; see `producer.api` for its layers."""
     app = _routes()
     app.state.client = client
+    app.state.counts = SharedCounts(client.store)
     return SecurityHeaders(
         BodyLimit(
-            Access(Idempotency(app, client.store), client.store, keyless=keyless),
+            Access(
+                Rates(Idempotency(app, client.store), client.settings.redis_url.get_secret_value()),
+                client.store,
+                keyless=keyless,
+            ),
             max_source_bytes=client.settings.max_source_bytes,
         )
     )
@@ -32,9 +42,17 @@ def make_api(client: Client, *, keyless: bool) -> ASGIApp:
 
 def _routes() -> FastAPI:
     # No pages to try it out: they load scripts from elsewhere.
-    app = FastAPI(title="EDICT", version=version("edict"), docs_url=None, redoc_url=None)
-    handle_errors(app)
-    for module in (jobs, batches, events, running):
+    app = FastAPI(
+        title="EDICT",
+        version=version("edict"),
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    handle_errors(app, answer_to)
+    for module in (jobs, batches, uploads, events, schedules, running):
+        app.include_router(module.router)
+    for module in (pages, doors):
         app.include_router(module.router)
     plain = app.openapi
 
@@ -59,6 +77,10 @@ def _complete(schema: dict[str, Any]) -> None:
                 operation["security"] = [{"key": []}]
             if method == "post":
                 operation.setdefault("parameters", []).append(_IDEMPOTENCY)
+                # Of repetitions, and of bodies that the layers before the routes refuse.
+                for code, answer in problems(400, 409, 413).items():
+                    described = {name: answer[name] for name in ("description", "content")}
+                    operation["responses"].setdefault(str(code), described)
 
 
 _IDEMPOTENCY = {

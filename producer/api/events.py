@@ -27,6 +27,9 @@ LOOK_SECONDS = 1.0
 QUIET_LOOKS = 15
 """After so many looks without news a comment is sent, so that proxies keep the connection."""
 
+UNCHANGED_LOOKS = 5
+"""After so many looks, ends are read though the counts are the same."""
+
 OVERLAP = timedelta(seconds=30)
 """How much later than its own time an end may become visible."""
 
@@ -103,18 +106,39 @@ class Ends:
         return not behind and not any(counts[state] for state in LIVE)
 
 
-async def events(store: JobStore, batch_id: UUID, ends: Ends) -> AsyncIterator[str]:
+class SharedCounts:
+    """Counts of batches, read once for all who listen to a batch in the same moment."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self._reading: dict[UUID, tuple[float, asyncio.Task[dict[State, int]]]] = {}
+
+    async def of(self, batch_id: UUID) -> dict[State, int]:
+        """A batch's counts, half a look old at most."""
+        now = asyncio.get_running_loop().time()
+        oldest = now - LOOK_SECONDS / 2
+        if self._reading.get(batch_id, (oldest, None))[0] <= oldest:
+            self._reading = {key: each for key, each in self._reading.items() if each[0] > oldest}
+            reading = asyncio.create_task(run_in_threadpool(self._store.counts, batch_id))
+            self._reading[batch_id] = (now, reading)
+        # A listener that goes away takes nobody's answer along.
+        return await asyncio.shield(self._reading[batch_id][1])
+
+
+async def events(shared: SharedCounts, batch_id: UUID, ends: Ends) -> AsyncIterator[str]:
     """The text of the stream, until the batch has ended."""
     yield "retry: 2000\n\n"
     shown: dict[State, int] | None = None
     quiet = 0
     while True:
         # Counted before the ends are read: then every end that is counted is told.
-        counts = await run_in_threadpool(store.counts, batch_id)
+        counts = await shared.of(batch_id)
+        # A job that fails, is retried and fails again within a look leaves the counts as they were.
+        if counts != shown or quiet % UNCHANGED_LOOKS == 0:
+            async for job in iterate_in_threadpool(ends.new()):
+                quiet = 0
+                yield event("job", _job(job), Place(job.finished_at or _EPOCH))
         quiet += 1
-        async for job in iterate_in_threadpool(ends.new()):
-            quiet = 0
-            yield event("job", _job(job), Place(job.finished_at or _EPOCH))
         if counts != shown:
             shown, quiet = counts, 0
             yield event("progress", {state.value: count for state, count in counts.items()})

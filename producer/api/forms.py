@@ -1,5 +1,6 @@
 """The body of `POST /v1/jobs`, which comes as JSON or as a form with an image."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import Request
@@ -9,6 +10,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from jobs.errors import InvalidInput
+from jobs.specs import invalid_input
 from producer.api.problems import Refused
 from producer.api.wishes import IMAGE, MASK, Asked, JobWish, Upload
 
@@ -76,6 +78,32 @@ async def _upload(name: str, form: FormData) -> Upload:
     if not isinstance(part, UploadFile):
         raise InvalidInput(name, "is text; send it as a file, with a file name")
     return Upload(await part.read(), f"upload {part.filename or name!r:.100}")
+
+
+def job_of_fields(given: Mapping[str, str], *, priority: int) -> JobWish:
+    """The edit that a form of a page asks for.
+
+    Raises:
+        InvalidInput: names the first field that is wrong.
+    """
+    sampler = {
+        "name": given.get("sampler", ""),
+        "steps": given.get("steps", ""),
+        "strength": given.get("strength", ""),
+        "guidance_scale": given.get("guidance", ""),
+    }
+    fields: dict[str, Any] = {
+        "base_prompt": given.get("base_prompt", ""),
+        "edit_prompt": given.get("edit_prompt", ""),
+        "sampler": {name: value for name, value in sampler.items() if value},
+        "priority": priority,
+    }
+    if given.get("model"):
+        fields["model"] = given["model"]
+    try:
+        return JobWish.model_validate(fields)
+    except ValidationError as error:
+        raise invalid_input(error) from None
 
 
 def _job(text: bytes) -> JobWish:

@@ -4,7 +4,7 @@ import structlog
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from producer.api.problems import answer_of
+from producer.dashboard.refusals import answer_to
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -13,6 +13,11 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""Of pages: only files of ours, no inline scripts and styles, no other host."""
 
 _BODY = "http.response.body"
 _log = structlog.get_logger()
@@ -37,6 +42,8 @@ class SecurityHeaders:
                 started = True
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
+                if headers.get("content-type", "").startswith("text/html"):
+                    headers["Content-Security-Policy"] = PAGE_POLICY
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
             ended = started and not message.get("more_body", message["type"] != _BODY)
@@ -50,4 +57,4 @@ class SecurityHeaders:
             if started:
                 _log.error("api.broken_off", path=scope["path"], exc_info=error)
                 return
-            await answer_of(error)(scope, receive, send_with_headers)
+            await answer_to(scope, error)(scope, receive, send_with_headers)

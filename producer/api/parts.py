@@ -27,6 +27,7 @@ _CODES = {
     413: "The body is too long.",
     415: "The body is of another type.",
     422: "Something is wrong; `errors` names the fields.",
+    429: "Too often, or more than the key's quota; `Retry-After` says when to come back.",
     503: "A service does not answer; try again.",
 }
 
@@ -39,5 +40,5 @@ def problems(*codes: int) -> dict[int | str, dict[str, Any]]:
             "model": Problem,
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-        for code in sorted({401, 403, 422, 503, *codes})
+        for code in sorted({401, 403, 422, 429, 503, *codes})
     }

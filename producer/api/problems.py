@@ -1,6 +1,6 @@
 """Errors as problem documents (RFC 9457), which name the field that is wrong."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import DataError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from jobs.errors import (
     AccessDenied,
@@ -133,11 +134,11 @@ def _field(error: Mapping[str, Any]) -> FieldProblem:
     )
 
 
-def handle_errors(app: FastAPI) -> None:
-    """Have the app answer with problem documents, whatever is raised."""
+def handle_errors(app: FastAPI, answer: Callable[[Scope, Exception], Response]) -> None:
+    """Have the app answer whatever is raised."""
 
-    async def handle(_request: Request, error: Exception) -> Response:
-        return answer_of(error)
+    async def handle(request: Request, error: Exception) -> Response:
+        return answer(request.scope, error)
 
     # Those that are expected by name: what `Exception` answers is also raised again.
     expected = (RequestValidationError, HTTPException, JobsError, Refused, DBAPIError, PoolTimeout)

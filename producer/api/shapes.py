@@ -6,6 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from jobs.marks import Verdict
+from jobs.schedules import CatchUp, FiringState, Overlap, Reason
 from jobs.states import State
 
 
@@ -56,11 +58,24 @@ class SubmissionShape(BaseModel):
     """False: the same was asked before, and this is its job."""
 
 
+class Loaded(BaseModel):
+    """What a manifest came to."""
+
+    rows: int
+    created: int
+    """Jobs."""
+    known: int
+    """Jobs that were there before, or are twice in the manifest."""
+    passed_over: int
+    """Rows of pieces that the batch had already."""
+
+
 class MadeBatch(BaseModel):
-    """A batch, and its jobs in the order of the rows."""
+    """A batch, and its jobs in the order of the rows; of a manifest, their number."""
 
     id: UUID
     jobs: list[SubmissionShape]
+    manifest: Loaded | None = None
 
 
 class JobPage(BaseModel):
@@ -92,6 +107,13 @@ class Results(BaseModel):
     """The files of a job."""
 
     items: list[ResultFile]
+
+
+class MarkShape(BaseModel):
+    """What people say of a job's result; null: nothing."""
+
+    id: UUID
+    verdict: Verdict | None
 
 
 class Count(BaseModel):
@@ -131,8 +153,89 @@ class Workers(BaseModel):
     items: list[WorkerShape]
 
 
+class Models(BaseModel):
+    """Names of models."""
+
+    items: list[str]
+
+
 class Ready(BaseModel):
     """Whether each service answers; why one does not is in the server's log."""
 
     ready: bool
     checks: dict[str, bool]
+
+
+class UploadShape(BaseModel):
+    """Where to upload an image, and what it is called in a job then."""
+
+    source: str
+    url: str
+    fields: dict[str, str]
+    expires: datetime
+
+
+class AuditedShape(BaseModel):
+    """A submission over HTTP."""
+
+    id: UUID
+    at: datetime
+    key: str
+    tenant: str | None
+    jobs: int
+    bytes: int
+    job: UUID | None
+    batch: UUID | None
+
+
+class AuditPage(BaseModel):
+    """Submissions, newest first; `next` is the cursor of the following page, null at the end."""
+
+    items: list[AuditedShape]
+    next: UUID | None
+
+
+class ScheduleShape(BaseModel):
+    """A schedule."""
+
+    name: str
+    cron: str
+    words: str
+    timezone: str
+    source: str
+    base_prompt: str
+    edit_prompts: list[str]
+    model: str
+    select: list[Reason]
+    catch_up: CatchUp
+    overlap: Overlap
+    created: datetime
+    paused: datetime | None
+    next: datetime
+
+
+class Schedules(BaseModel):
+    """All schedules, by name."""
+
+    items: list[ScheduleShape]
+
+
+class FiringShape(BaseModel):
+    """A firing of a schedule."""
+
+    id: UUID
+    due: datetime
+    state: FiringState
+    manual: bool
+    finished: datetime | None
+    batch: UUID | None
+    images: int
+    jobs: int
+    refused: int
+    note: str | None
+
+
+class Firings(BaseModel):
+    """Firings, newest first."""
+
+    items: list[FiringShape]

@@ -1,17 +1,14 @@
-"""What is asked for: the bodies of requests, and the way from them to submitted jobs.
+"""What is asked for: the bodies of requests; `producer.api.submitting` makes jobs of them."""
 
-Images come with the request or lie in a bucket that jobs may read. Paths of this machine are no
-addresses here: whoever may ask over the network must not read its files.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from jobs.errors import InvalidInput
-from jobs.records import Submission
+from jobs.marks import Verdict
+from jobs.schedules import CatchUp, Overlap, Reason
 from jobs.specs import (
     MAX_ROWS,
     EditPrompt,
@@ -20,14 +17,10 @@ from jobs.specs import (
     OutputOptions,
     Prompt,
     SamplerOptions,
-    Source,
-    Spec,
 )
 from jobs.webhooks import MAX_URL_CHARACTERS
-from producer.admission import Row, admit
-from producer.api.problems import FieldProblem, refused_rows
-from producer.client import MAX_PRIORITY, Client
-from producer.sources import SourceDoor
+from producer.admission import Row
+from producer.client import MAX_PRIORITY
 
 MAX_BATCH_ROWS = 1_000
 IMAGE, MASK = "upload:image", "upload:mask"
@@ -36,9 +29,10 @@ IMAGE, MASK = "upload:image", "upload:mask"
 Address = Annotated[
     str,
     Field(
-        pattern=r"^s3://[^/]+/.+",
+        pattern=r"^(s3|https)://[^/]+/.+",
         max_length=2_048,
-        description="An image in our bucket or one of EDICT_SOURCE_BUCKETS.",
+        description="An image in our bucket or one of EDICT_SOURCE_BUCKETS, or at an https:// "
+        "address of one of EDICT_SOURCE_HOSTS.",
         examples=["s3://photos/cat.jpg"],
     ),
 ]
@@ -83,7 +77,9 @@ class RowWish(_Asked):
         return Row(source, given if mask is None else {**given, "mask": mask})
 
 
-class _Order(_Asked):
+class Order(_Asked):
+    """How jobs are to be run."""
+
     model: str | None = Field(default=None, max_length=500, examples=["demo"])
     """Of the deployment's catalogue; None: its first."""
     priority: int = Field(default=0, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
@@ -91,7 +87,7 @@ class _Order(_Asked):
     """Make a new job where the same was asked before."""
 
 
-class JobWish(RowWish, _Order):
+class JobWish(RowWish, Order):
     """One job, and how it is to be run."""
 
     batch: str | None = Field(default=None, max_length=200)
@@ -100,14 +96,64 @@ class JobWish(RowWish, _Order):
     """Told of its end."""
 
 
-class BatchWish(_Order):
-    """Rows to submit as one batch. All are taken or none is."""
+class BatchWish(Order):
+    """Rows to submit as one batch, or a manifest of them. All are taken or none is."""
 
     name: str | None = Field(default=None, max_length=200, examples=["fruit"])
     """Rows of a name that is known are added to that batch."""
-    rows: Annotated[list[RowWish], Field(min_length=1, max_length=MAX_BATCH_ROWS)]
+    rows: Annotated[list[RowWish], Field(min_length=1, max_length=MAX_BATCH_ROWS)] | None = None
+    manifest: Annotated[str, Field(pattern=r"^s3://[^/]+/.+", max_length=2_048)] | None = Field(
+        default=None, examples=["s3://photos/fruit.jsonl"]
+    )
+    """JSON lines, CSV, Parquet, or a prefix that ends in `/`; needs a name. Of any length: the same
+    again goes on where it was interrupted."""
     webhook: Webhook | None = None
     """Told when the batch has ended."""
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if (self.rows is None) == (self.manifest is None):
+            raise ValueError("give rows or a manifest, one of both")
+        if self.manifest is not None and self.name is None:
+            raise ValueError("a manifest needs a name, by which it goes on when it is sent again")
+        return self
+
+
+class UploadWish(_Asked):
+    """An image that is to be uploaded."""
+
+    size: int = Field(ge=1, examples=[123_456])
+    """Bytes, exactly."""
+
+
+class ScheduleWish(_Asked):
+    """What to make of the images under a prefix, and when."""
+
+    name: str = Field(min_length=1, max_length=150, examples=["nightly"])
+    cron: str = Field(max_length=200, examples=["0 2 * * *"])
+    timezone: str = Field(default="UTC", max_length=64, examples=["Europe/Berlin"])
+    source: Annotated[
+        str, Field(pattern=r"^s3://[^/]+(/.*)?$", max_length=2_048, examples=["s3://photos/new/"])
+    ]
+    base_prompt: Prompt = ""
+    """`{name}`, `{stem}` and `{caption}` stand for what each image has."""
+    edit_prompts: Annotated[tuple[EditPrompt, ...], Field(max_length=100)] = ()
+    """None: images are only inverted."""
+    sampler: SamplerOptions = SamplerOptions()
+    image: ImageOptions = ImageOptions()
+    output: OutputOptions = OutputOptions()
+    model: str | None = Field(default=None, max_length=500)
+    priority: int = Field(default=0, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
+    select: Annotated[tuple[Reason, ...], Field(min_length=1)] = tuple(Reason)
+    catch_up: CatchUp = CatchUp.ONCE
+    overlap: Overlap = Overlap.QUEUE
+
+
+class MarkWish(_Asked):
+    """What to say of a result."""
+
+    verdict: Verdict | None = Field(examples=["approved"])
+    """Null takes it back."""
 
 
 @dataclass(frozen=True)
@@ -124,86 +170,6 @@ class Asked:
 
     wish: JobWish
     uploads: Mapping[str, Upload] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _ApiDoor:
-    """The door for those who ask over the network: no paths."""
-
-    door: SourceDoor
-    uploads: Mapping[str, Upload]
-
-    def admit(self, where: str) -> Source:
-        if where in self.uploads:
-            upload = self.uploads[where]
-            return self.door.upload(upload.data, upload.name)
-        if not where.startswith("s3://"):
-            raise InvalidInput("source", f"{where!r:.100} is not of the form s3://bucket/key")
-        return self.door.admit(where)
-
-
-def submit_job(client: Client, asked: Asked) -> Submission:
-    """Check one job and submit it.
-
-    Raises:
-        InvalidInput, Refused: name the field.
-    """
-    wish = asked.wish
-    [spec] = _specs(client, wish, [wish.row(asked.uploads)], asked.uploads, place="")
-    batch_id = client.store.open_batch(wish.batch).id if wish.batch is not None else None
-    [made] = client.submit(
-        [spec],
-        batch_id=batch_id,
-        priority=wish.priority,
-        force=wish.force,
-        webhook=wish.webhook,
-    )
-    return made
-
-
-def submit_batch(client: Client, wish: BatchWish) -> tuple[str, list[Submission]]:
-    """Check all rows and submit them; returns the batch's id, too.
-
-    Raises:
-        InvalidInput, Refused: name the fields of every row that is wrong.
-    """
-    rows = [_row(number, each) for number, each in enumerate(wish.rows)]
-    specs = _specs(client, wish, rows, {}, place="rows.{}.")
-    batch = client.store.open_batch(wish.name)
-    submissions = client.submit(
-        specs,
-        batch_id=batch.id,
-        priority=wish.priority,
-        force=wish.force,
-        batch_webhook=wish.webhook,
-    )
-    return str(batch.id), submissions
-
-
-def _row(number: int, wish: RowWish) -> Row:
-    try:
-        return wish.row({})
-    except InvalidInput as error:
-        raise InvalidInput(f"rows.{number}.{error.field}", error.problem) from None
-
-
-def _specs(
-    client: Client, order: _Order, rows: Sequence[Row], uploads: Mapping[str, Upload], place: str
-) -> list[Spec]:
-    door = _ApiDoor(client.sources, uploads)
-    admission = admit(rows, door, client.model(order.model))
-    if admission.refused:
-        raise refused_rows(
-            [
-                FieldProblem(
-                    field=place.format(each.row - 1)
-                    + ("source" if each.field == "image" else each.field),
-                    detail=each.reason.removeprefix(f"{each.field}: "),
-                )
-                for each in admission.refused
-            ]
-        )
-    return admission.specs
 
 
 def _one(name: str, given: Any, upload: str, uploads: Mapping[str, Upload]) -> Any:

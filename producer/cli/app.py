@@ -15,7 +15,9 @@ from producer.cli import (
     evaluate,
     export,
     failures,
+    gallery,
     gate,
+    init,
     job,
     keys,
     migrate,
@@ -34,6 +36,7 @@ from producer.cli import (
     worker,
     workers,
 )
+from producer.cli import open as open_
 from producer.cli.options import examples
 from producer.cli.output import complain, out
 from producer.embedded.errors import EmbeddedError
@@ -42,12 +45,11 @@ USAGE = 2
 """Exit status of what the user should write differently, as typer's own usage errors have it."""
 
 ORDER = (
-    "demo", "up",
+    "demo", "up", "init",
     "submit", "bulk", "schedule", "batches", "status", "watch", "gate", "results", "export",
-    "reproduce",
-    "eval",
+    "gallery", "reproduce", "eval",
     "job", "failures", "retry", "cancel", "pause", "resume", "webhooks", "workers",
-    "worker", "control", "serve", "keys", "migrate", "doctor", "retention", "prune",
+    "worker", "control", "serve", "open", "keys", "migrate", "doctor", "retention", "prune",
 )  # fmt: skip
 
 
@@ -89,6 +91,7 @@ _TRY, _WORK, _STEER, _RUN = "Try it", "Work", "Steer the work", "Run the service
 
 app.command("demo", rich_help_panel=_TRY, epilog=demo.EXAMPLES)(demo.demo)
 app.command("up", rich_help_panel=_TRY, epilog=up.EXAMPLES)(up.up)
+app.command("init", rich_help_panel=_TRY, epilog=init.EXAMPLES)(init.init)
 app.add_typer(submit.app, name="submit", rich_help_panel=_WORK)
 app.command("bulk", rich_help_panel=_WORK, epilog=bulk.EXAMPLES)(bulk.bulk)
 app.add_typer(schedule.app, name="schedule", rich_help_panel=_WORK)
@@ -98,6 +101,7 @@ app.command("watch", rich_help_panel=_WORK, epilog=watch.EXAMPLES)(watch.watch)
 app.command("gate", rich_help_panel=_WORK, epilog=gate.EXAMPLES)(gate.gate)
 app.command("results", rich_help_panel=_WORK, epilog=results.EXAMPLES)(results.results)
 app.command("export", rich_help_panel=_WORK, epilog=export.EXAMPLES)(export.export)
+app.command("gallery", rich_help_panel=_WORK, epilog=gallery.EXAMPLES)(gallery.gallery)
 app.command("reproduce", rich_help_panel=_WORK, epilog=reproduce.EXAMPLES)(reproduce.reproduce)
 app.add_typer(evaluate.app, name="eval", rich_help_panel=_WORK)
 app.command("job", rich_help_panel=_STEER, epilog=job.EXAMPLES)(job.job)
@@ -111,6 +115,7 @@ app.command("workers", rich_help_panel=_STEER, epilog=workers.EXAMPLES)(workers.
 app.command("worker", rich_help_panel=_RUN, epilog=worker.EXAMPLES)(worker.worker)
 app.command("control", rich_help_panel=_RUN, epilog=control.EXAMPLES)(control.control)
 app.command("serve", rich_help_panel=_RUN, epilog=serve.EXAMPLES)(serve.serve)
+app.command("open", rich_help_panel=_RUN, epilog=open_.EXAMPLES)(open_.open_)
 app.add_typer(keys.app, name="keys", rich_help_panel=_RUN)
 app.command("migrate", rich_help_panel=_RUN, epilog=migrate.EXAMPLES)(migrate.migrate)
 app.command("doctor", rich_help_panel=_RUN, epilog=doctor.EXAMPLES)(doctor.doctor)

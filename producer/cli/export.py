@@ -16,6 +16,7 @@ EXAMPLES = examples(
     "edict export fruit --to fruit-set --format parquet --where 'psnr>=20'",
     "edict export fruit --to s3://photos/sets/fruit --format webdataset",
     "edict export fruit --to fruit-doubtful --flagged only",
+    "edict export fruit --to chosen --approved",
 )
 
 
@@ -40,6 +41,9 @@ def export(
             help="Results that fall short of the batch's gate: leave out, take too, take alone.",
         ),
     ] = "without",
+    approved: Annotated[
+        bool, typer.Option("--approved", help="Only what was approved in the dashboard.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
     home: Home = None,
 ) -> None:
@@ -69,6 +73,7 @@ def export(
             filters,
             max_bytes=client.settings.max_source_bytes,
             flagged=Flagged(flagged),
+            approved=approved,
             look=look,
         )
     _tell(report, to, as_json=json)

@@ -1,7 +1,7 @@
 """`edict keys`: who may use the HTTP API."""
 
 import json as json_module
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -28,6 +28,7 @@ app = typer.Typer(
     epilog=examples(
         "edict keys create ci --scope submit --days 90",
         "KEY=$(edict keys create dashboard)",
+        "edict keys create acme-backend --tenant acme --scope admin --max-jobs 5000",
     )
 )
 def create(
@@ -43,12 +44,30 @@ def create(
     days: Annotated[
         float | None, typer.Option("--days", min=0, help="Until it expires. Default: never.")
     ] = None,
+    tenant: Annotated[
+        str | None,
+        typer.Option(
+            "--tenant", metavar="NAME", help="See and make that tenant's jobs only. Default: all."
+        ),
+    ] = None,
+    max_requests: Annotated[
+        int | None, typer.Option("--max-requests", min=1, help="Requests a minute.")
+    ] = None,
+    max_live: Annotated[
+        int | None, typer.Option("--max-live", min=1, help="Jobs that have not ended, at once.")
+    ] = None,
+    max_jobs: Annotated[
+        int | None, typer.Option("--max-jobs", min=1, help="Jobs submitted in 24 hours.")
+    ] = None,
+    max_bytes: Annotated[
+        int | None, typer.Option("--max-bytes", min=1, help="Bytes uploaded in 24 hours.")
+    ] = None,
     home: Home = None,
 ) -> None:
     """Make a key and print it: only now, it is stored as a digest."""
     from datetime import timedelta
 
-    from jobs.access import Scope
+    from jobs.access import Quota, Scope
     from jobs.errors import InvalidInput
     from jobs.store.base import utc_now
     from producer.cli.services import open_client
@@ -59,7 +78,13 @@ def create(
         raise InvalidInput("days", f"{days:g} is over the limit of {_MAX_DAYS}")
     expires = None if days is None else utc_now() + timedelta(days=days)
     with open_client(home) as client:
-        key = client.store.make_api_key(name, Scope(scope), expires_at=expires)
+        key = client.store.make_api_key(
+            name,
+            Scope(scope),
+            expires_at=expires,
+            tenant=tenant,
+            quota=Quota(max_requests, max_live, max_jobs, max_bytes),
+        )
     typer.echo(key)
     say("keep it: it is not shown again")
 
@@ -79,21 +104,29 @@ def list_(json: Json = False, home: Home = None) -> None:
     if json:
         out.print_json(json_module.dumps([_plain(key) for key in found]))
         return
-    listed = table("key", "scope", "made", "expires", "state")
+    listed = table("key", "scope", "tenant", "made", "expires", "state")
     for key in found:
         state = "live" if key.is_live(utc_now()) else "revoked" if key.revoked_at else "expired"
         times = (moment(key.created_at), moment(key.expires_at))
-        listed.add_row(escape(key.name), key.scope, *(time or "never" for time in times), state)
+        listed.add_row(
+            escape(key.name),
+            key.scope,
+            key.tenant or "",
+            *(time or "never" for time in times),
+            state,
+        )
     out.print(listed)
 
 
-def _plain(key: "ApiKey") -> dict[str, str | bool | None]:
+def _plain(key: "ApiKey") -> dict[str, Any]:
     from jobs.store.base import utc_now
     from producer.plain import moment
 
     return {
         "name": key.name,
         "scope": key.scope.value,
+        "tenant": key.tenant,
+        "quota": vars(key.quota),
         "created": moment(key.created_at),
         "expires": moment(key.expires_at),
         "revoked": moment(key.revoked_at),

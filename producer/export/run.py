@@ -16,6 +16,7 @@ from uuid import UUID
 from jobs.errors import AccessDenied, InvalidInput, NotFound
 from jobs.gates import Condition
 from jobs.keys import sha256
+from jobs.marks import Verdict
 from jobs.objects import ObjectStore
 from jobs.records import Batch, Job
 from jobs.specs import digest_of
@@ -80,6 +81,8 @@ class _Export:
         filters: Sequence[Condition],
         max_bytes: int,
         flagged: Flagged,
+        *,
+        approved: bool,
     ) -> None:
         self._flagged = flagged
         self._store = store
@@ -89,7 +92,8 @@ class _Export:
         self._format = FORMATS[form]
         self._filters = filters
         self._max_bytes = max_bytes
-        self._wish = {
+        self._approved = approved
+        self._wish: dict[str, Any] = {
             "version": 1,
             "batch": str(batch.id),
             "format": form,
@@ -97,6 +101,8 @@ class _Export:
         }
         if flagged is not Flagged.WITHOUT:
             self._wish["flagged"] = flagged.value
+        if approved:
+            self._wish["approved"] = True
         self.report = ExportReport()
 
     def run(self, look: Callable[[ExportReport], None]) -> None:
@@ -146,7 +152,9 @@ class _Export:
         self.report.left_out += len(jobs) - len(chosen)
         self.report.flagged += withheld
         signature = digest_of([(str(job.id), _content(job)) for job in chosen])
-        pruned = before is not None and len(chosen) + withheld < before.results
+        # A verdict may be taken back: then fewer are wanted, and none is pruned.
+        fewer = before is not None and len(chosen) + withheld < before.results
+        pruned = fewer and not self._approved
         if before is not None and not before.missing and (pruned or before.signature == signature):
             self.report.kept += before.results
             return before
@@ -161,13 +169,19 @@ class _Export:
 
     def _chosen(self, jobs: Sequence[Job]) -> tuple[list[Job], int, frozenset[UUID]]:
         """The jobs that go; how many are held back for the gate alone; which are flagged."""
-        wanted = [job for job in jobs if self._is_wanted(job)]
+        wanted = self._approved_of([job for job in jobs if self._is_wanted(job)])
         flagged = self._store.flagged_among(self._batch.id, [job.id for job in wanted])
         if self._flagged is Flagged.WITH:
             return wanted, 0, flagged
         only = self._flagged is Flagged.ONLY
         chosen = [job for job in wanted if (job.id in flagged) == only]
         return chosen, 0 if only else len(wanted) - len(chosen), flagged
+
+    def _approved_of(self, jobs: list[Job]) -> list[Job]:
+        if not self._approved:
+            return jobs
+        marks = self._store.marks_of([job.id for job in jobs])
+        return [job for job in jobs if marks.get(job.id) is Verdict.APPROVED]
 
     def _is_wanted(self, job: Job) -> bool:
         if job.state != State.SUCCEEDED or job.result is None:
@@ -238,9 +252,12 @@ def run_export(
     *,
     max_bytes: int,
     flagged: Flagged = Flagged.WITHOUT,
+    approved: bool = False,
     look: Callable[[ExportReport], None] = lambda _: None,
 ) -> ExportReport:
     """Bring a batch's results to a target; the same call again goes on, or adds what is new.
+
+    With `approved`, only those that somebody marked so when looking at them.
 
     Raises:
         InvalidInput: the target holds another export or cannot be written; or no such format.
@@ -248,6 +265,8 @@ def run_export(
     """
     if form not in FORMATS:
         raise InvalidInput("format", f"{form!r} is none of {', '.join(FORMATS)}")
-    export = _Export(store, objects, batch, target, form, filters, max_bytes, flagged)
+    export = _Export(
+        store, objects, batch, target, form, filters, max_bytes, flagged, approved=approved
+    )
     export.run(look)
     return export.report

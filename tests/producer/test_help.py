@@ -22,7 +22,7 @@ COMMANDS = [
     *(["keys", name] for name in ("create", "list", "revoke")),
     *(["retention", name] for name in ("set", "list", "clear")),
     *([name] for name in ("schedule", "retention", "prune", "serve", "keys")),
-    *([name] for name in ("worker", "control", "migrate", "doctor")),
+    *([name] for name in ("worker", "control", "migrate", "doctor", "open", "init", "gallery")),
     *([name] for name in ("job", "failures", "retry", "cancel", "pause", "resume", "workers")),
 ]
 

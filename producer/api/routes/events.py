@@ -1,14 +1,21 @@
 """`GET /v1/batches/{batch}/events`: a batch's life as server-sent events."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
+from jobs.store.base import utc_now
 from producer.api.events import Ends, Place, events
-from producer.api.parts import TheClient, problems
+from producer.api.parts import problems
+from producer.api.seen import TheView
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
+_PLACES: dict[str, Callable[[], Place | None]] = {
+    "first": lambda: None,
+    "now": lambda: Place(utc_now()),
+}
 _STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 
 
@@ -23,16 +30,22 @@ _STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
 )
 def follow(
     batch: str,
-    client: TheClient,
+    seen: TheView,
+    request: Request,
     last_event_id: Annotated[str | None, Header(description="The last event that came.")] = None,
+    start: Annotated[
+        Literal["first", "now"], Query(description="Where to start without `Last-Event-ID`.")
+    ] = "first",
 ) -> Response:
     """Follow a batch: its counts when they change, and each job's end.
 
     With `Last-Event-ID` it goes on from there; ends shortly before may be told again.
     """
-    found = client.store.batch(batch)
-    place = Place.parse(last_event_id) if last_event_id else None
-    ends = Ends(client.store, found.id, place)
+    found = seen.batch(batch)
+    place = Place.parse(last_event_id) if last_event_id else _PLACES[start]()
+    ends = Ends(seen.store, found.id, place)
     if place is not None and place.over and ends.nothing_left():
         return Response(status_code=204)
-    return StreamingResponse(events(client.store, found.id, ends), media_type="text/event-stream")
+    return StreamingResponse(
+        events(request.app.state.counts, found.id, ends), media_type="text/event-stream"
+    )

@@ -5,17 +5,19 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import structlog
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 
-from jobs.filters import JobFilter
+from jobs.marks import Verdict
 from jobs.records import Job
 from jobs.states import State
 from jobs.store.base import utc_now
 from producer.api.forms import JOB_BODY, asked_job
-from producer.api.parts import Limit, TheClient, problems
+from producer.api.parts import Limit, problems
 from producer.api.problems import Refused
-from producer.api.shapes import JobPage, JobShape, Results, SubmissionShape
-from producer.api.wishes import Asked, submit_job
+from producer.api.seen import TheView
+from producer.api.shapes import JobPage, JobShape, MarkShape, Results, SubmissionShape
+from producer.api.submitting import submit_job
+from producer.api.wishes import Asked, MarkWish
 from producer.plain import moment, plain_job
 
 URL_SECONDS = 3_600
@@ -33,16 +35,15 @@ _log = structlog.get_logger()
 )
 def submit(
     asked: Annotated[Asked, Depends(asked_job)],
-    client: TheClient,
-    request: Request,
+    seen: TheView,
     response: Response,
 ) -> Any:
     """Submit one job: as JSON, its image in a bucket, or as a form with the image.
 
     Answers 200 where the same was asked before: it is one job.
     """
-    made = submit_job(client, asked)
-    _log.info("api.submitted", key=request.state.caller.name, job=str(made.job_id))
+    made = submit_job(seen, asked)
+    _log.info("api.submitted", key=seen.caller.name, job=str(made.job_id))
     response.status_code = 201 if made.created else 200
     response.headers["Location"] = f"/v1/jobs/{made.job_id}"
     return {"id": made.job_id, "state": made.state, "created": made.created}
@@ -50,65 +51,74 @@ def submit(
 
 @router.get("", response_model=JobPage, responses=problems(404))
 def list_(
-    client: TheClient,
+    seen: TheView,
     batch: Annotated[str | None, Query(description="A batch's name or id.")] = None,
     state: Annotated[list[State], Query(description="Any of these.")] = [],  # noqa: B006
     kind: Literal["edit", "inversion", "reconstruction"] | None = None,
     code: Annotated[str | None, Query(description="Of the error.")] = None,
     model: str | None = None,
     prompt: Annotated[str | None, Query(description="Found in a prompt.")] = None,
+    mark: Annotated[Verdict | None, Query(description="What people said of it.")] = None,
     cursor: Annotated[UUID | None, Query(description="`next` of the page before.")] = None,
     limit: Limit = 50,
 ) -> Any:
     """List jobs, newest first."""
-    which = JobFilter(
-        batch=None if batch is None else client.store.batch(batch).id,
+    which = seen.jobs(
+        batch=None if batch is None else seen.batch(batch).id,
         states=tuple(state),
         kind=kind,
         code=code,
         model=model,
         prompt=prompt,
+        mark=mark,
     )
     # One more than asked for tells whether there is a next page.
-    found = client.store.newest_jobs(which, cursor, limit + 1)
+    found = seen.store.newest_jobs(which, cursor, limit + 1)
     more = found[limit - 1].id if len(found) > limit else None
     return {"items": [plain_job(job) for job in found[:limit]], "next": more}
 
 
 @router.get("/{job_id}", response_model=JobShape, responses=problems(404))
-def show(job_id: UUID, client: TheClient) -> Any:
+def show(job_id: UUID, seen: TheView) -> Any:
     """Show a job."""
-    return plain_job(client.store.job(job_id))
+    return plain_job(seen.job(job_id))
 
 
 @router.delete("/{job_id}", response_model=JobShape, responses=problems(404))
-def cancel(job_id: UUID, client: TheClient) -> Any:
+def cancel(job_id: UUID, seen: TheView) -> Any:
     """Cancel a job, unless it has ended; a running one stops soon."""
-    client.store.job(job_id)
-    client.cancel([job_id])
-    return plain_job(client.store.job(job_id))
+    seen.job(job_id)
+    seen.client.cancel([job_id])
+    return plain_job(seen.job(job_id))
 
 
 @router.post("/{job_id}/retry", response_model=JobShape, responses=problems(404, 409))
-def retry(job_id: UUID, client: TheClient) -> Any:
+def retry(job_id: UUID, seen: TheView) -> Any:
     """Give a job that failed or was cancelled a new life."""
-    job = client.store.job(job_id)
-    if not client.retry([job_id]):
+    job = seen.job(job_id)
+    if not seen.client.retry([job_id]):
         raise Refused(409, "not_ended_badly", f"the job is {job.state}; nothing is to be retried")
-    return plain_job(client.store.job(job_id))
+    return plain_job(seen.job(job_id))
+
+
+@router.post("/{job_id}/mark", response_model=MarkShape, responses=problems(404))
+def mark(job_id: UUID, wish: MarkWish, seen: TheView) -> Any:
+    """Approve or reject a job's result, or take that back; `edict export --approved` honours it."""
+    seen.store.mark(seen.job(job_id).id, wish.verdict, seen.caller.name)
+    return {"id": job_id, "verdict": wish.verdict}
 
 
 @router.get("/{job_id}/results", response_model=Results, responses=problems(404, 409))
-def results(job_id: UUID, client: TheClient) -> Any:
+def results(job_id: UUID, seen: TheView) -> Any:
     """The files that a job made, with addresses that work for an hour."""
-    job = client.store.job(job_id)
+    job = seen.job(job_id)
     expires = utc_now() + timedelta(seconds=URL_SECONDS)
     return {
         "items": [
             {
                 "role": role,
                 **output.model_dump(),
-                "url": client.objects.presigned_url(output.key, seconds=URL_SECONDS),
+                "url": seen.client.objects.presigned_url(output.key, seconds=URL_SECONDS),
                 "expires": moment(expires),
             }
             for role, output in _outputs(job).items()
