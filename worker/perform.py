@@ -77,8 +77,13 @@ class Performer:
                 should_stop=watcher.should_stop,
             )
         before, after = to_pixels(noise.image), to_pixels(edited.image)
-        figures = {"psnr": psnr(before, after), "similarity": ssim(after, before)}
-        return Made(edited.image, edited.rung, mask=edited.mask, **figures)
+        return Made(
+            edited.image,
+            edited.rung,
+            psnr(before, after),
+            mask=edited.mask,
+            similarity=ssim(after, before),
+        )
 
     def _reconstruct(self, noise: Noise, watcher: Watcher, clock: Stopwatch) -> Made:
         with clock.phase("sample"):

@@ -23,12 +23,16 @@ LEASE = 600.0
 def ceiling(url: str, model: str) -> float:
     """Jobs a second through announce, claim and finish, with the load of `WORKERS` processes."""
     command = [sys.executable, "-m", "bench.bulk.load", url, model, str(SECONDS)]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    fleet = [subprocess.Popen(command, text=True, **pipes) for _ in range(WORKERS)]  # type: ignore[call-overload]
+    fleet = [
+        subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for _ in range(WORKERS)
+    ]
     for process in fleet:
+        assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
     # All at once: one that begins while others still load would have the machine to itself.
     for process in fleet:
+        assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
     return sum(float(process.communicate()[0]) for process in fleet)

@@ -7,14 +7,15 @@ from collections.abc import Iterator
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, insert, inspect
+from sqlalchemy import Engine, insert, inspect, select
 from sqlalchemy.exc import IntegrityError
 
 import migrations
 from jobs.database import open_database
 from jobs.ids import new_id
+from jobs.store import JobStore
 from jobs.store.base import utc_now
-from jobs.tables import batches, jobs, metadata
+from jobs.tables import batch_jobs, batches, jobs, metadata, schedules
 
 
 @pytest.fixture
@@ -114,6 +115,33 @@ def test_a_state_that_does_not_exist_is_refused_by_the_database(url: str, bare: 
 
     with pytest.raises(IntegrityError, match="ck_jobs_state"), bare.begin() as connection:
         connection.execute(insert(jobs).values(job))
+
+
+def test_what_is_there_is_counted_and_schedules_call_a_path_a_path(url: str, bare: Engine) -> None:
+    # Given a batch with a failed job, and a schedule, from before there were tallies
+    migrations.upgrade(url, "0007")
+    batch, job, now = new_id(), new_id(), utc_now()
+    row = {"id": job, "kind": "inversion", "spec": {}, "identity": "x", "inversion_digest": "x",
+           "model": "demo", "priority": 0, "state": "failed", "error_code": "bad",
+           "created_at": now, "due_at": now}  # fmt: skip
+    template = {"base": "{name} {{name}} {{{stem}}}", "edits": ["{caption}, {stem}"]}
+    schedule = {"id": new_id(), "name": "s", "cron": "0 2 * * *", "timezone": "UTC",
+                "source": "/in", "template": template, "reasons": [], "catch_up": "once",
+                "overlap": "queue", "created_at": now, "next_at": now}  # fmt: skip
+    with bare.begin() as connection:
+        connection.execute(insert(batches).values(id=batch, name="old", created_at=now))
+        connection.execute(insert(jobs).values(row))
+        connection.execute(insert(batch_jobs).values(batch_id=batch, job_id=job))
+        connection.execute(insert(schedules).values(schedule))
+
+    migrations.upgrade(url)
+
+    store = JobStore(bare)
+    assert store.failures_of(batch) == {"bad": 1}
+    assert sum(store.counts(batch).values()) == 1
+    with bare.connect() as connection:
+        found = connection.execute(select(schedules.c.template)).scalar_one()
+    assert found == {"base": "{path} {{name}} {{{name}}}", "edits": ["{caption}, {name}"]}
 
 
 def test_processes_that_migrate_at_once_take_turns(url: str, bare: Engine) -> None:

@@ -16,7 +16,7 @@ COMMANDS = [
     *(["webhooks", what] for what in ("list", "resend", "secret")),
     *(["eval", kind] for kind in ("reconstruction", "edits")),
     *([name] for name in ("demo", "up", "submit", "status", "watch", "results", "eval")),
-    *([name] for name in ("reproduce", "webhooks", "bulk", "batches", "export")),
+    *([name] for name in ("reproduce", "webhooks", "bulk", "batches", "gate", "export")),
     *(["schedule", name] for name in ("create", "list", "show", "pause", "resume", "run-now")),
     *(["schedule", name] for name in ("history", "delete")),
     *(["keys", name] for name in ("create", "list", "revoke")),
