@@ -157,7 +157,7 @@ def freeze_one_at_work(field: Field, workload: Workload) -> tuple[int, list[UUID
 
 
 def test_poison_pictures_fail_at_once_and_their_neighbours_succeed(field: Field):
-    workload = field.submit(groups=25, steps=FEW_STEPS)
+    workload = field.submit(groups=10, steps=FEW_STEPS)
 
     findings = field.finish(workload)
 

@@ -40,7 +40,7 @@ SIZE = 16
 GROUP = len(EDIT_PROMPTS) + 1
 CHUNK = 1_000
 """Jobs of one submission."""
-BAD_EVERY = 25
+BAD_EVERY = 10
 """One group in so many is followed by a job whose image is rubbish."""
 
 Answer = tuple[int, str | None]
