@@ -16,7 +16,16 @@ _PLACES: dict[str, Callable[[], Place | None]] = {
     "first": lambda: None,
     "now": lambda: Place(utc_now()),
 }
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}}}
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["progress", "job", "end"]},
+        "data": {"type": "string", "description": "JSON."},
+        "id": {"type": "string"},
+    },
+}
+_STREAM = {"text/event-stream": {"schema": _EVENT}}
 
 
 @router.get(
