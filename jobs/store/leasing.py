@@ -236,7 +236,7 @@ class Leasing(StorePart):
         )
 
 
-def storable_error(code: str, message: str) -> dict[str, str]:
+def storable_error(code: str, message: str) -> dict[str, Any]:
     """The columns of an error, cut and cleaned to what a database takes."""
     return {
         "error_code": _storable(code, _CODE_CHARACTERS),

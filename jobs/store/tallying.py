@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, delete, func, select
+from sqlalchemy import Select, delete, func, select
 
 from jobs.states import State
 from jobs.store.base import StorePart
@@ -91,20 +91,20 @@ class Tallying(StorePart):
                 set_={"number": table.number + entry.excluded.number},
             )
             if rows:
-                connection.execute(entry, _sums(rows))
+                connection.execute(entry, _sums([tuple(row) for row in rows]))
         return len(rows)
 
 
 _KEY = ("batch_id", "state", "detail")
 
 
-def tallies(batch_ids: Sequence[UUID]) -> Select[tuple[UUID, str, int]]:
+def tallies(batch_ids: Sequence[UUID]) -> Select[UUID, str, int]:
     """Batch, state and number of jobs."""
     key = (batch_tallies.c.batch_id, batch_tallies.c.state)
     return select(*key, _SUM).where(batch_tallies.c.batch_id.in_(batch_ids)).group_by(*key)
 
 
-def _sums(changes: Iterable[Row[Any]]) -> list[dict[str, Any]]:
+def _sums(changes: Iterable[Sequence[Any]]) -> list[dict[str, Any]]:
     """One entry for each key, in one order for all: two that fold never wait in a circle."""
     sums: Counter[tuple[UUID, str, str]] = Counter()
     for batch_id, state, detail, number in changes:
