@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Update, and_, or_, select
-from sqlalchemy.dialects.postgresql import Insert
+from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, or_, select, update
 
 from jobs.errors import InvalidInput
 from jobs.ids import new_id
@@ -105,14 +104,13 @@ class Submitting(Pausing, Gating):
         same = jobs.c.identity.in_(identities)
         with self._engine.begin() as connection:
             paused = batch_id is not None and self._enter(connection, batch_id)
-            # An insertion locks what it meets in its own order, all others go by ids: known jobs
-            # are locked first, or a submission and a cancellation would wait in a circle.
-            known = select(jobs.c.id).where(same).order_by(jobs.c.id)
-            connection.execute(known.with_for_update(key_share=True))
-            forgive_inversions(connection, same)
-            connection.execute(self._insert_or_renew(), new)
-            connection.execute(self._revive(same).values(priority=priority))
-            connection.execute(urge(same, priority))
+            insert = self._insert(jobs).on_conflict_do_nothing(index_elements=["identity"])
+            connection.execute(insert, new)
+            if self._lock_older(connection, rows):
+                forgive_inversions(connection, same)
+                connection.execute(_renewal(), [_renewed(row) for row in new])
+                connection.execute(self._revive(same).values(priority=priority))
+                connection.execute(urge(same, priority))
             found = {
                 row.identity: row
                 for row in connection.execute(
@@ -135,19 +133,21 @@ class Submitting(Pausing, Gating):
             for created in [found[row["identity"]].id == row["id"]]
         ]
 
-    def _insert_or_renew(self) -> Insert:
-        """Insert rows; one that had failed or been cancelled takes the new spec.
+    def _lock_older(self, connection: Connection, rows: list[dict[str, Any]]) -> bool:
+        """Lock the jobs that were there before these rows; whether there are any.
 
-        The specs differ in where the image lies at most: where it lay may be why the job failed.
+        By ids, as everybody does who changes several jobs. Only now: whoever inserts holds nothing
+        but new rows, which nobody else sees, so that nobody with locks waits for one.
         """
-        insert = self._insert(jobs)
-        renewing: Insert = insert.on_conflict_do_update(
-            index_elements=["identity"],
-            set_={"spec": insert.excluded.spec},
-            # No IN: its list cannot be expanded once for many rows.
-            where=or_(jobs.c.state == State.FAILED, jobs.c.state == State.CANCELLED),
+        known = (
+            select(jobs.c.id)
+            .where(
+                jobs.c.identity.in_([row["identity"] for row in rows]),
+                jobs.c.id.not_in([row["id"] for row in rows]),
+            )
+            .order_by(jobs.c.id)
         )
-        return renewing
+        return bool(connection.execute(known.with_for_update(key_share=True)).all())
 
     def _revive(self, which: ColumnElement[bool]) -> Update:
         return change(which, ENDED_BADLY, **self._revived())
@@ -164,6 +164,21 @@ class Submitting(Pausing, Gating):
             "started_at": None,
             "finished_at": None,
         }
+
+
+def _renewal() -> Update:
+    """Of a job that had failed or been cancelled: take the new spec.
+
+    The specs differ in where the image lies at most: where it lay may be why the job failed.
+    """
+    # No IN: its list cannot be expanded once for many rows.
+    ended_badly = or_(jobs.c.state == State.FAILED, jobs.c.state == State.CANCELLED)
+    same = jobs.c.identity == bindparam("known_identity")
+    return update(jobs).where(same, ended_badly).values(spec=bindparam("new_spec"))
+
+
+def _renewed(row: dict[str, Any]) -> dict[str, Any]:
+    return {"known_identity": row["identity"], "new_spec": row["spec"]}
 
 
 def urge(which: ColumnElement[bool], priority: int) -> Update:

@@ -46,11 +46,14 @@ class Idempotency:
         if known is not None:
             await _response(known)(scope, receive, send)
             return
-        answer = None
+        messages: list[Message] = []
         try:
-            answer = await self._answered(scope, body, send)
+            await self._app(scope, _once(body), _keeper(messages))
         finally:
-            await run_in_threadpool(self._store.end_answer, caller, name, answer)
+            # Before it is sent: who has the answer may ask again at once.
+            await run_in_threadpool(self._store.end_answer, caller, name, _answer(messages))
+        for message in messages:
+            await send(message)
 
     async def _begin(self, caller: str, name: str, fingerprint: str) -> Answer | None:
         try:
@@ -61,28 +64,25 @@ class Idempotency:
                 raise Refused(409, "in_progress", detail, headers={"Retry-After": "1"}) from None
             raise _wrong(f"{name!r} stands for another request; use a new one") from None
 
-    async def _answered(self, scope: Scope, body: bytes, send: Send) -> Answer | None:
-        """Have the request answered; returns what is to be remembered."""
-        start: Message = {}
-        parts: list[bytes] = []
 
-        async def send_and_keep(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                start.update(message)
-            else:
-                parts.append(message.get("body", b""))
-            await send(message)
+def _keeper(messages: list[Message]) -> Send:
+    async def keep(message: Message) -> None:
+        messages.append(message)
 
-        await self._app(scope, _once(body), send_and_keep)
-        if not start or start["status"] >= 400:
-            return None
-        headers = Headers(raw=start["headers"])
-        return Answer(
-            status=start["status"],
-            body=b"".join(parts).decode(),
-            location=headers.get("location"),
-            media_type=headers.get("content-type", "application/json"),
-        )
+    return keep
+
+
+def _answer(messages: list[Message]) -> Answer | None:
+    """What is to be remembered of an answer: nothing, if it is not whole or says what is wrong."""
+    if not messages or messages[-1].get("more_body") or messages[0]["status"] >= 400:
+        return None
+    headers = Headers(raw=messages[0]["headers"])
+    return Answer(
+        status=messages[0]["status"],
+        body=b"".join(message.get("body", b"") for message in messages[1:]).decode(),
+        location=headers.get("location"),
+        media_type=headers.get("content-type", "application/json"),
+    )
 
 
 def _check(name: str) -> None:

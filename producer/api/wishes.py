@@ -136,7 +136,7 @@ class ScheduleWish(_Asked):
         str, Field(pattern=r"^s3://[^/]+(/.*)?$", max_length=2_048, examples=["s3://photos/new/"])
     ]
     base_prompt: Prompt = ""
-    """`{name}`, `{stem}` and `{caption}` stand for what each image has."""
+    """`{name}`, `{path}`, `{folder}` and `{caption}` stand for what each image has."""
     edit_prompts: Annotated[tuple[EditPrompt, ...], Field(max_length=100)] = ()
     """None: images are only inverted."""
     sampler: SamplerOptions = SamplerOptions()

@@ -59,12 +59,12 @@ def test_schedules_are_made_and_steered(api: httpx.Client, client: Client) -> No
         "cron": "0 2 * * *",
         "timezone": "Europe/Berlin",
         "source": client.objects.uri("new/"),
-        "edit_prompts": ["{stem} at night"],
+        "edit_prompts": ["{name} at night"],
         "sampler": {"steps": 9},
     }
     answer = api.post("/v1/schedules", json=wish)
     assert made(answer)["next"]
-    assert made(api.get(answer.headers["Location"]))["edit_prompts"] == ["{stem} at night"]
+    assert made(api.get(answer.headers["Location"]))["edit_prompts"] == ["{name} at night"]
     assert client.store.schedule("nightly").template.fields == {"sampler": {"steps": 9}}
     assert made(api.post("/v1/schedules/nightly/pause"))["paused"]
     assert made(api.post("/v1/schedules/nightly/resume"))["paused"] is None
