@@ -5,7 +5,9 @@ Invariant: all denoising happens on this one thread, and so does all other work 
 never depend on timing, and a model needs no locks.
 """
 
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -22,6 +24,12 @@ from edict_engine.ticket import Ticket
 
 T = TypeVar("T")
 Job = Callable[[], None]
+
+#: An express caller gets this time to come with its next piece of work, before the device turns to
+#: other work: that would be a whole turn of the largest batch, for each of the caller's pieces.
+FOLLOW_UP_SECONDS = 0.05
+#: At most, however many come.
+LONGEST_SETTLE_SECONDS = 1.0
 
 
 class Denoiser(Protocol):
@@ -47,6 +55,8 @@ class Engine:
     memory holds, found by trying before anything runs, else ``probe.CPU_RUNGS``. A function is
     asked for them, on the device thread: CUDA graphs belong to the thread that records them. Work
     of at least the priority ``express`` goes before all other work, turn by turn (see ``lanes``).
+    A device at rest begins other work when no more has come for ``settle`` seconds: a
+    trajectory keeps its rung, and the first of several that come together would begin alone.
     Every method may be called from any thread; all of them raise ``EngineClosed`` after ``close``.
     """
 
@@ -56,12 +66,14 @@ class Engine:
         *,
         rungs: Sequence[int] | Callable[[], Sequence[int]] | None = None,
         express: int | None = None,
+        settle: float = 0.0,
     ) -> None:
-        self._express = express
+        self._express = math.inf if express is None else express
+        self._settle = settle
+        self._follow_up = False
         self._inbox: deque[tuple[Job, Ticket[Any]]] = deque()
         self._changed = threading.Condition()
         self._closed = False
-        self._resting = False
         self._lanes: Lanes
         ready: Future[tuple[int, ...]] = Future()
         self._thread = threading.Thread(
@@ -90,14 +102,18 @@ class Engine:
         self._post(lambda: self._lanes.add(trajectory, ticket, priority, rung), ticket)
         return ticket
 
-    def run(self, function: Callable[[], T]) -> Ticket[T]:
+    def run(self, function: Callable[[], T], *, priority: int = 0) -> Ticket[T]:
         """Call ``function`` in the order of arrival: between turns, or on a GPU beside them."""
         ticket: Ticket[T] = Ticket()
         if self._auxiliary:
             self._auxiliary.run(function, ticket)
         else:
-            self._post(lambda: call(function, ticket), ticket)
+            self._post(lambda: self._call(function, ticket, priority), ticket)
         return ticket
+
+    def _call(self, function: Callable[[], T], ticket: Ticket[T], priority: int) -> None:
+        call(function, ticket)
+        self._follow_up = self._follow_up or priority >= self._express
 
     def close(self) -> None:
         """Stop after the current turn; whatever is not done fails with ``EngineClosed``."""
@@ -112,12 +128,6 @@ class Engine:
     def rungs(self) -> tuple[int, ...]:
         """The row counts that it began with, ascending."""
         return self._rungs
-
-    @property
-    def idle(self) -> bool:
-        """Whether the device waits for work."""
-        with self._changed:
-            return self._resting and not self._inbox
 
     @property
     def closed(self) -> bool:
@@ -168,20 +178,35 @@ class Engine:
     def _wait_for_work(self) -> bool:
         """Sleep while there is nothing to do; return False once closed."""
         with self._changed:
-            self._resting = True
+            if self._follow_up and not self._lanes.hurried:
+                self._more(FOLLOW_UP_SECONDS)
+            self._follow_up = False
             self._changed.wait_for(lambda: self._closed or self._inbox or not self._lanes.idle)
-            self._resting = False
             return not self._closed
 
     def _empty_inbox(self) -> None:
         """Do all that arrived before the next turn, so that what came together runs together."""
-        while self._inbox and not self._closed:
-            job, _ = self._inbox.popleft()
-            job()
+        latest = time.monotonic() + LONGEST_SETTLE_SECONDS
+        while not self._closed:
+            while self._inbox and not self._closed:
+                job, _ = self._inbox.popleft()
+                job()
+            left = min(self._settle, latest - time.monotonic())
+            if left <= 0 or self._lanes.at_work or not self._more(left):
+                return
+
+    def _more(self, seconds: float) -> bool:
+        """Whether something comes in this time."""
+        with self._changed:
+            return bool(self._changed.wait_for(lambda: self._closed or self._inbox, seconds))
 
     def _turn(self) -> None:
+        if self._follow_up and not self._lanes.hurried:
+            return
         try:
+            hurried = self._lanes.hurried
             self._lanes.turn()
+            self._follow_up = hurried and not self._lanes.hurried
         except Exception as error:
             # A bug in the loop itself: no caller may be left waiting for a dead thread.
             self._lanes.fail(error)

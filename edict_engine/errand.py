@@ -41,7 +41,7 @@ class Errand:
 
     def call(self, function: Callable[[], T]) -> T:
         """Return what ``function`` returns on the device thread."""
-        return self._wait(self._engine.run(function), None)
+        return self._wait(self._engine.run(function, priority=self._priority), None)
 
     def run(self, trajectory: Trajectory[T], rung: int | None = None) -> tuple[T, int]:
         """Return where ``trajectory`` ends and the rung that it ran at."""

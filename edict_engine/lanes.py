@@ -48,7 +48,7 @@ class Lanes:
         denoise: Denoise,
         rungs: Sequence[int],
         *,
-        express: int | None = None,
+        express: float | None = None,
         controls_apart: bool = False,
     ) -> None:
         self._denoise = denoise
@@ -63,6 +63,17 @@ class Lanes:
     def idle(self) -> bool:
         """Whether nothing runs or waits."""
         return not (self._waiting or self._groups)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether anything runs, or is to run at once, or nothing waits to."""
+        return bool(self._groups) or self.hurried or not self._waiting
+
+    @property
+    def hurried(self) -> bool:
+        """Whether express work runs or waits."""
+        waiting = any(-entry.rank[0] >= self._express for entry in self._waiting)
+        return waiting or any(key[2].express for key in self._groups)
 
     def add(
         self, trajectory: Trajectory[T], ticket: Ticket[T], priority: int, rung: int | None

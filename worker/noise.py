@@ -13,13 +13,11 @@ from edict_engine.latent_file import Inversion, load_inversion, save_inversion
 from edict_engine.parameters import SamplerParameters
 from jobs.errors import JobsError, ObjectNotFound
 from jobs.keys import inversion_key, sha256
-from jobs.lanes import Lane, lane_of
 from jobs.objects import ObjectStore
 from jobs.records import Claim, InversionClaim, StoredInversion
 from jobs.results import Output
 from jobs.specs import SamplerOptions, Spec
 from worker.failures import WorkerLost, WrongModel
-from worker.gathering import Gathering
 from worker.sources import SourceReader
 from worker.stopwatch import Stopwatch
 from worker.turns import InversionTurns
@@ -79,7 +77,7 @@ class NoiseFinder:
     """Gives every spec its noise; equal questions find the stored answer.
 
     `turns` sees to it that no two shards compute one inversion; `uploads` runs what need not hold
-    up the edits; `gathering` has what comes together begin together.
+    up the edits.
     """
 
     def __init__(
@@ -89,14 +87,12 @@ class NoiseFinder:
         sources: SourceReader,
         turns: InversionTurns,
         uploads: Executor,
-        gathering: Gathering,
     ) -> None:
         self._objects = objects
         self._editor = editor
         self._sources = sources
         self._turns = turns
         self._uploads = uploads
-        self._gathering = gathering
 
     def find(self, claim: Claim, watcher: Watcher) -> Noise:
         """Load the stored inversion of this claim's image, or make and store it.
@@ -118,7 +114,6 @@ class NoiseFinder:
         inversion, data = turn_or_found
         with clock.phase("fetch"):
             image = self._sources.image(claim.spec)
-        self._gather(watcher)
         there: Future[Output] = Future()
         there.set_result(_output(key, data))
         return Noise(image, inversion, there, reused=True, seconds=clock.seconds)
@@ -147,7 +142,6 @@ class NoiseFinder:
                 # Whoever had the turn before may have died after it had stored its own.
                 found = self._stored(turn.key) if turn.token > 1 else None
                 image = self._sources.image(spec)
-            self._gather(watcher)
             with clock.phase("invert"):
                 made = found[0] if found else self._invert(image, spec, watcher)
                 _log.info("inversion.made", key=turn.key, found=found is not None)
@@ -156,10 +150,6 @@ class NoiseFinder:
             self._turns.abandon(turn)
             raise
         return Noise(image, made, upload, reused=found is not None, seconds=clock.seconds)
-
-    def _gather(self, watcher: Watcher) -> None:
-        if lane_of(watcher.priority) is Lane.BULK:
-            self._gathering.wait()
 
     def _invert(self, image: Image.Image, spec: Spec, watcher: Watcher) -> Inversion:
         return self._editor.invert(

@@ -43,7 +43,6 @@ from jobs.settings import Settings, parse_model
 from jobs.store import JobStore
 from jobs.store.base import utc_now
 from worker.express import Express
-from worker.gathering import Gathering
 from worker.health import DeviceHealth
 from worker.isolation import Isolation
 from worker.leases import LeaseKeeper
@@ -56,6 +55,8 @@ from worker.stopping import give_up_device, stop_on_signals
 JOB_THREADS = 32
 UPLOAD_THREADS = 4
 """For latents, which are stored while their edits begin."""
+SETTLE_SECONDS = 0.1
+"""An idle device waits so long for more: images come from the queue one after the other."""
 
 _log = structlog.get_logger()
 
@@ -144,7 +145,8 @@ def _engine(settings: Settings, model: Model) -> Engine:
     shape = model.latent_shape(model.default_size, model.default_size)
     wanted = settings.rungs
     rungs = wanted and (lambda: probe_rungs(model, shape, wanted))
-    engine = Engine(model, rungs=rungs, express=INTERACTIVE_PRIORITY)
+    settle = SETTLE_SECONDS if wanted is None or len(wanted) > 1 else 0.0
+    engine = Engine(model, rungs=rungs, express=INTERACTIVE_PRIORITY, settle=settle)
     for rows, reason in model.not_compiled.items():
         _log.warning("model.not_compiled", rows=rows, reason=reason)
     return engine
@@ -192,8 +194,7 @@ def _runners(
     """What runs each lane's shards; they share all but their threads."""
     sources = _sources(settings, objects, editor.model)
     uploads = stack.enter_context(_pool(UPLOAD_THREADS, "upload"))
-    gathering = Gathering(lambda: editor.engine.idle)
-    finder = NoiseFinder(objects, editor, sources, keeper.turns, uploads, gathering)
+    finder = NoiseFinder(objects, editor, sources, keeper.turns, uploads)
     performer = Performer(objects, editor, sources)
     health = DeviceHealth(partial(give_up_device, keeper))
     isolation = Isolation()

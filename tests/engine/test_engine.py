@@ -198,3 +198,37 @@ def test_an_engine_whose_rungs_cannot_be_found_says_why() -> None:
     for rungs in ((), (0, 2)):
         with pytest.raises(ParameterError, match="at least 1"):
             Engine(FakeModel(), rungs=rungs)
+
+
+def test_what_comes_to_a_settling_engine_one_after_the_other_shares_a_batch() -> None:
+    with Engine(FakeModel(), rungs=(2, 8), settle=0.5) as engine:
+        first = engine.submit(trajectory(TWO_STEPS, start_pair(1)))
+        time.sleep(0.05)
+        second = engine.submit(trajectory(TWO_STEPS, start_pair(2)))
+        first.result(30)
+        second.result(30)
+    assert (first.rung, second.rung) == (8, 8)
+
+
+def test_express_work_waits_for_nothing_to_settle() -> None:
+    with Engine(FakeModel(), rungs=(2, 8), settle=60, express=100) as engine:
+        assert engine.submit(trajectory(TWO_STEPS), priority=100).result(30)
+
+
+def test_a_stream_of_arrivals_does_not_keep_a_settling_engine_from_work() -> None:
+    with Engine(FakeModel(), rungs=(2, 8), settle=60) as engine:
+        assert engine.submit(trajectory(TWO_STEPS)).result(30)
+
+
+def test_an_express_caller_gets_its_next_piece_in_before_other_work_goes_on() -> None:
+    model = FakeModel()
+    with Engine(model, rungs=(2,), express=100) as engine:
+        long = engine.submit(trajectory(LONG))
+        engine.run(lambda: None, priority=100).result(30)
+        before = len(model.calls)
+        express = engine.submit(trajectory(TWO_STEPS), priority=100)
+        express.result(30)
+        during = len(model.calls) - before
+        long.cancel()
+    # The pair's two members of two steps each, and hardly a turn of the long one between them.
+    assert during <= 2 * 2 + 2

@@ -37,7 +37,6 @@ from producer.client import Client
 from producer.embedded.valkey import Valkey
 from tests.pipeline import edict, environment_of, eventually, is_alive
 from tests.servers import S3Server
-from worker.gathering import Gathering
 from worker.health import DeviceHealth
 from worker.isolation import Isolation
 from worker.leases import LeaseKeeper
@@ -238,8 +237,7 @@ def make_bench(
         def make(name: str = "worker", lease: float = 30.0) -> Bench:
             keeper = LeaseKeeper(store, name, lease=lease)
             sources = SourceReader(objects, editor.model, max_bytes=2**20, max_pixels=1_000_000)
-            gathering = Gathering(lambda: editor.engine.idle)
-            finder = NoiseFinder(objects, editor, sources, keeper.turns, uploads, gathering)
+            finder = NoiseFinder(objects, editor, sources, keeper.turns, uploads)
             performer = Performer(objects, editor, sources)
             given_up: list[str] = []
             health = DeviceHealth(given_up.append)
