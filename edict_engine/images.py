@@ -16,7 +16,8 @@ from edict_engine.errors import ImageTooLarge, ParameterError, UnreadableImage
 
 #: Formats whose decoders run. Others (EPS runs Ghostscript, PSD, …) are never tried.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-#: EXIF orientations that exchange width and height.
+#: EXIF orientations: as stored, and those that exchange width and height.
+UPRIGHT = 1
 SIDEWAYS = {5, 6, 7, 8}
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000
@@ -59,8 +60,7 @@ def image_size(data: bytes) -> tuple[int, int]:
     Raises ``ImageTooLarge`` or ``UnreadableImage``.
     """
     image = _open(data)
-    turned = image.getexif().get(ExifTags.Base.Orientation, 1) in SIDEWAYS
-    return image.size[::-1] if turned else image.size
+    return image.size[::-1] if _orientation(image) in SIDEWAYS else image.size
 
 
 def resize(
@@ -113,10 +113,19 @@ def _open(data: bytes) -> Image.Image:
         ) from error
 
 
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation; upright where there is none that can be read."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, UPRIGHT))
+    except Exception:  # a damaged note says nothing against the pixels
+        return UPRIGHT
+
+
 def _decode(image: Image.Image) -> Image.Image:
     try:
         image.load()
-        return _to_rgb(ImageOps.exif_transpose(image))
+        upright = image if _orientation(image) == UPRIGHT else ImageOps.exif_transpose(image)
+        return _to_rgb(upright)
     except Exception as error:
         raise UnreadableImage(
             f"the {image.format} file is truncated or damaged ({error}): send an intact copy"

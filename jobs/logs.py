@@ -5,6 +5,7 @@ import sys
 from contextlib import suppress
 
 import structlog
+import structlog.tracebacks
 
 
 class _LossyLogger(structlog.PrintLogger):
@@ -18,18 +19,26 @@ class _LossyLogger(structlog.PrintLogger):
     log = debug = info = warn = warning = fatal = failure = err = error = critical = exception = msg
 
 
+# Without local variables: a driver's hold its password.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
+
 def configure_logging(level: int = logging.INFO) -> None:
     """Send structlog's events to standard error; called once, by entry points only."""
     person = sys.stderr.isatty()
     renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if person else structlog.processors.JSONRenderer()
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if person
+        else structlog.processors.JSONRenderer()
     )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if person else [structlog.processors.dict_tracebacks]),
+            *([] if person else [_TRACEBACKS]),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -4,7 +4,8 @@
   ``DDIMScheduler`` to edit, from latent to latent, one image at a time and in batches.
 * *LEDITS++*: its own inversion and edit of one image. It takes an image, so the VAE is in its
   time; it has no strength, so the steps that it skips stand for that; and its mask, which wants
-  attention maps of sizes that the small model does not have, is off.
+  attention maps of sizes that the small model does not have, is off. It is left out for a model
+  whose latents have other than four channels: its code says four.
 * *engine*: inversion and edit by every sampler, latent to latent, in shared batches.
 
 All use classifier-free guidance at one scale, in the inversion too.
@@ -29,6 +30,8 @@ from edict_engine.samplers import SAMPLERS
 BATCHES = (1, 2, 4, 8)
 #: Samplers that ask once a step in both directions, as DDIM inversion does.
 ONE_CALL = ("bdia", "ddim", "o-belm")
+#: Of the latents that diffusers' LEDITS++ can edit.
+LEDITS_CHANNELS = 4
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ def measure(
     """Run diffusers' pipelines and then the engine by each of its samplers."""
     diffusers = Diffusers(source, parameters, len(model.schedule.grid(*length(parameters))))
     rows = [diffusers.ddim(latents[:batch]) for batch in BATCHES if batch <= len(latents)]
-    rows.append(diffusers.ledits(model.default_size))
+    if model.latent_channels == LEDITS_CHANNELS:
+        rows.append(diffusers.ledits(model.default_size))
     for name, sampler in SAMPLERS.items():
         seconds = Batched(model, parameters, sampler).measure(name, latents).seconds
         speed = len(latents) / seconds

@@ -252,6 +252,11 @@ class Bulk(Steering):
                 for row in connection.execute(known)
             }
 
+    def forget_sources(self, uris: Sequence[str]) -> None:
+        """Images of ours at these addresses are to go: whoever has them uploads them anew."""
+        with self._engine.begin() as connection:
+            connection.execute(delete(known_sources).where(known_sources.c.uri.in_(uris)))
+
     def remember_sources(self, found: dict[str, KnownSource]) -> None:
         """Remember images by their places."""
         rows = [

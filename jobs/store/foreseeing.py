@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import case, false, or_, select, true
 
+from jobs.errors import InvalidInput
 from jobs.retention import What
 from jobs.states import LIVE
 from jobs.store.retaining import LATENTS, LATENTS_KEY, Retaining, inversion_digests
@@ -69,6 +70,12 @@ def _due_job(row: Any) -> DueJob:
     outputs = {
         role: (each["key"], each["size"]) for role, each in result.get("outputs", {}).items()
     }
-    digests = inversion_digests(row.spec, result) if LATENTS in outputs else ()
+    digests: Sequence[str] = ()
+    if LATENTS in outputs:
+        try:
+            digests = inversion_digests(row.spec, result)
+        except InvalidInput:
+            # Another version's: its inversion stays, as pruning leaves it.
+            del outputs[LATENTS]
     dues = frozenset(what for what in What if row._mapping[f"due_{what}"])
     return DueJob(row.id, dues, outputs, tuple(digests))

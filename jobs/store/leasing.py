@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -85,7 +86,8 @@ class Leasing(StorePart):
                 yield Claim(row.id, row.token, spec, row.attempts, row.priority, row.losses)
             except InvalidInput as error:
                 # Written by another version, or by hand: its neighbours are to run all the same.
-                self._fail(row.id, row.token, BAD_SPEC, f"this version cannot read it: {error}")
+                with suppress(LeaseLost):  # cancelled meanwhile
+                    self._fail(row.id, row.token, BAD_SPEC, f"this version cannot read it: {error}")
 
     def heartbeat(
         self, worker: str, progress: Mapping[Held, float], *, lease: float

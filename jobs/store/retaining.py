@@ -25,6 +25,7 @@ from sqlalchemy import (
     update,
 )
 
+from jobs.errors import InvalidInput
 from jobs.records import Batch
 from jobs.retention import GLOBAL, Deletion, Retention, What
 from jobs.specs import digest_of, parse_spec
@@ -250,13 +251,17 @@ def _belongs(role: str, what: What) -> bool:
 def _outputs(row: Any, what: What) -> list[dict[str, Any]]:
     """Entries for the outputs of a row that `what` speaks of."""
     result = row.result or {}
+    outputs = result.get("outputs", {}).items()
+    keys = {role: output["key"] for role, output in outputs if _belongs(role, what)}
+    digests = None
+    if LATENTS in keys:
+        try:
+            digests = inversion_digests(row.spec, result)
+        except InvalidInput:
+            # Another version's: who else uses the inversion cannot be told, so it stays.
+            del keys[LATENTS]
     return [
-        {
-            "key": output["key"],
-            "digests": inversion_digests(row.spec, result) if role == LATENTS else None,
-        }
-        for role, output in result.get("outputs", {}).items()
-        if _belongs(role, what)
+        {"key": key, "digests": digests if role == LATENTS else None} for role, key in keys.items()
     ]
 
 

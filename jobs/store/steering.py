@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, Connection, Select, select
 
 from jobs.filters import JobFilter
 from jobs.states import State, sources_of
@@ -24,6 +24,11 @@ _NO_ID = UUID(int=0)
 _LIVE: ColumnElement[bool] = jobs.c.state.in_(sources_of(State.CANCELLED))
 
 
+def _lock(connection: Connection, rows: Select[UUID]) -> None:
+    """Lock jobs before their inversions, as submissions do: else both would wait in a circle."""
+    connection.execute(rows.with_for_update(key_share=True)).all()
+
+
 class Steering(Submitting):
     """What people ask of jobs that are there already."""
 
@@ -33,6 +38,7 @@ class Steering(Submitting):
 
     def _retry(self, which: ColumnElement[bool]) -> int:
         with self._engine.begin() as connection:
+            _lock(connection, select(jobs.c.id).where(which, ENDED_BADLY).order_by(jobs.c.id))
             forgive_inversions(connection, which)
             return len(self._changed(connection, self._revive(which)))
 
@@ -62,6 +68,7 @@ class Steering(Submitting):
         while True:
             piece = meant.where(jobs.c.id > after).limit(STEER_CHUNK)
             with self._engine.begin() as connection:
+                _lock(connection, piece)
                 forgive_inversions(connection, jobs.c.id.in_(piece))
                 changed = self._changed(connection, change_rows(piece, **values))
             done += len(changed)

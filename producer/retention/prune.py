@@ -149,7 +149,10 @@ class Pruner:
         wanted = self._store.sources_named([self._objects.uri(key) for key in keys])
         unnamed = [key for key in keys if self._objects.uri(key) not in wanted]
         self._store.forget_deletions([key for key in keys if key not in unnamed])
-        return self._delete([key for key in unnamed if self._rested(key)])
+        rested = [key for key in unnamed if self._rested(key)]
+        # Before they go: manifests would take it that they are there.
+        self._store.forget_sources([self._objects.uri(key) for key in rested])
+        return self._delete(rested)
 
     def _rested(self, key: str) -> bool:
         written = self._objects.modified_at(key)

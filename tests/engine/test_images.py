@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from edict_engine.errors import ImageTooLarge, ParameterError, UnreadableImage
-from edict_engine.images import load_image, to_image, to_pixels
+from edict_engine.images import image_size, load_image, to_image, to_pixels
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -90,6 +90,19 @@ def test_exif_orientation_is_applied() -> None:
     assert upright.size == (16, 32)
     assert upright.getpixel((8, 4)) == (0, 0, 0)
     assert upright.getpixel((8, 28)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    "note", [b"garbage!!", b"II*\0\xff\xff\xff\x7f", b"II*\0\x08\0\0\0\xff\xff"]
+)
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_does_not_stand_in_the_way_of_the_pixels(kind: str, note: bytes) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 8), "white").save(buffer, kind, exif=b"Exif\0\0" + note)
+
+    assert image_size(buffer.getvalue()) == (16, 8)
+    assert load_image(buffer.getvalue()).size == (16, 8)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])

@@ -32,3 +32,25 @@ def test_a_line_is_json_with_its_event():
     assert done.stderr.startswith('{"text": "xxx')
     assert '"event": "a line"' in done.stderr
     assert '"event": "another"' in done.stderr
+
+
+ERROR_OF_A_DRIVER = """
+import structlog
+from jobs.database import open_database
+from jobs.logs import configure_logging
+from jobs.store import JobStore
+configure_logging()
+try:
+    JobStore(open_database("postgresql://edict:hunter2@127.0.0.1:1/x")).heartbeat("w", {}, lease=3)
+except Exception as error:
+    structlog.get_logger().warning("heartbeat.failed", exc_info=error)
+"""
+
+
+def test_a_traceback_holds_no_password_of_a_drivers_variables():
+    command = [sys.executable, "-c", ERROR_OF_A_DRIVER]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert '"event": "heartbeat.failed"' in done.stderr
+    assert '"exc_type": "OperationalError"' in done.stderr
+    assert "hunter2" not in done.stderr

@@ -3,12 +3,15 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import Engine, update
 
 from jobs.errors import InvalidInput, NotFound
+from jobs.filters import JobFilter
 from jobs.ids import new_id
 from jobs.records import Batch
 from jobs.states import LIVE, State
 from jobs.store import SUBMIT_CHUNK, JobStore
+from jobs.tables import inversions, jobs
 from tests.jobs.factories import (
     RESULT,
     Clock,
@@ -133,6 +136,32 @@ def test_submissions_that_race_make_each_job_once(store: JobStore) -> None:
     created = [each.job_id for submissions in results for each in submissions if each.created]
     assert len(created) == len(set(created)) == 60
     assert {each.job_id for submissions in results for each in submissions} == set(created)
+
+
+def test_submissions_and_retries_of_failed_jobs_do_not_wait_in_a_circle(
+    store: JobStore, engine: Engine
+) -> None:
+    """Both forgive the inversions of the jobs that they give a new life."""
+    specs = [inversion(image) for image in range(40)]
+    job_ids = [each.job_id for each in store.submit(specs)]
+    for spec in specs:
+        digest = spec.inversion_digest()
+        store.claim_inversion(f"inversions/{digest}", digest, "w", lease=1, alone=True)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            with engine.begin() as connection:
+                connection.execute(update(jobs).values(state=State.FAILED))
+                connection.execute(update(inversions).values(losses=1))
+            calls = [
+                pool.submit(store.submit, specs),
+                pool.submit(store.retry, job_ids[::-1]),
+                pool.submit(store.submit, specs[::-1]),
+                pool.submit(store.retry_where, JobFilter()),
+            ]
+            for call in calls:
+                call.result(60)
+
+    assert store.counts()[State.PENDING] == 40
 
 
 def test_a_batch_is_found_by_name_and_by_id(store: JobStore) -> None:

@@ -317,3 +317,18 @@ def test_a_run_that_is_killed_leaves_nothing_dangling(
     assert client.store.deletions() == []
     assert sum(key.startswith("results/") for key in in_bucket(s3_client, bucket)) == 1
     assert in_bucket(s3_client, bucket).issuperset(spoken_of(client, [*old, young]))
+
+
+def test_a_job_of_another_version_is_pruned_like_its_neighbours(
+    client: Client, photo: Path
+) -> None:
+    image = client.sources.admit(str(photo))
+    strange = finished(client, edit(image, "limes"), days_ago=9)
+    finished(client, edit(image, "pears"), days_ago=9)
+    with client.store._engine.begin() as connection:
+        spec = connection.execute(jobs.select().where(jobs.c.id == strange)).one().spec
+        spec = {**spec, "of_tomorrow": 1}
+        connection.execute(update(jobs).where(jobs.c.id == strange).values(spec=spec))
+    client.store.set_retention(What.ROWS, 1)
+
+    assert prune(client).rows == 2

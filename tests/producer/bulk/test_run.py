@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ from kombu import pools
 
 from jobs.errors import AccessDenied, InvalidInput
 from jobs.keys import sha256
+from jobs.retention import What
 from jobs.settings import Settings, load_settings
 from jobs.specs import EditSpec, ModelRef
 from jobs.states import State
 from producer.bulk import BulkOptions, Plan, Report, Template, open_manifest, run_bulk
 from producer.client import Client
+from producer.retention import Pruner
 from tests.pipeline import edict as running
 from tests.pipeline import environment_of, eventually
 from tests.producer.conftest import Edict, Finish, png
@@ -114,6 +118,24 @@ def test_only_what_is_new_or_changed_is_submitted(
     # Both edits of the changed image, and the new prompt.
     assert (later.created, later.known) == (3, 4)
     assert sum(client.store.counts().values()) == 9
+
+
+def test_an_image_that_was_pruned_is_uploaded_again(
+    submit: Submit, client: Client, finish: Finish, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "m.jsonl", photographs(1))
+    submit(path)
+    client.store.take_due(2)
+    finish("bulk", png())
+    client.store.set_retention(What.ROWS, 1e-9)
+    pruner = Pruner(client.store, client.objects, threading.Event(), source_rest=timedelta(0))
+    assert [pruner.run().rows, pruner.run().rows] == [2, 0]
+
+    submit(path)
+
+    jobs = client.store.jobs_of(client.store.batch("bulk").id)
+    assert [job.state for job in jobs] == [State.PENDING] * 2
+    assert all(client.objects.look(job.spec.source.uri) for job in jobs)
 
 
 def test_nothing_is_submitted_unless_all_rows_are_good(
