@@ -222,6 +222,8 @@ class TestComparison:
         # The variants of another width would not be tiny.
         alike = [v for v in comparison.VARIANTS if v.name not in ("narrower", "wider")]
         monkeypatch.setattr(comparison, "VARIANTS", alike)
+        # The log comes before the first checkpoint makes the folder.
+        monkeypatch.setattr(training, "LOG_EVERY", 1)
         place, _ = trained
 
         folder = stages.compare(place, find_photographs(*photographs), steps=2)

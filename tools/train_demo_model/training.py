@@ -74,6 +74,8 @@ class Training(Generic[Module]):
     def run(self, tick: Tick) -> None:
         """Train to the end of the stage; saves now and then, and at the end."""
         self.module.train()
+        # The log may come before the first checkpoint.
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         saved, sums = time.monotonic(), dict[str, float]()
         while self.step < self.stage.steps:
             began = time.monotonic()
