@@ -18,6 +18,7 @@ from tools.train_demo_model import (
     diffusion,
     stages,
     tokenizer,
+    training,
     vae,
 )
 from tools.train_demo_model.files import load_checkpoint, replaced, save_checkpoint
