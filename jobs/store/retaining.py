@@ -124,7 +124,9 @@ class Retaining(StorePart):
 
     def _passed(self, days: float | None) -> ColumnElement[bool]:
         if days is None:
-            return exists().where(job_exports.c.job_id == jobs.c.id)
+            # Of the outermost query's job, however deep: else one export would free all jobs.
+            mine = select(job_exports.c.job_id).where(job_exports.c.job_id == jobs.c.id)
+            return mine.correlate(jobs).exists()
         return jobs.c.finished_at < self._clock() - timedelta(days=days)
 
     def strip_due(self, what: What, *, limit: int) -> list[str]:

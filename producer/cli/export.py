@@ -85,13 +85,19 @@ def _tell(report: "ExportReport", to: str, *, as_json: bool) -> None:
         complain(f"left out: {each}")
     if report.missing_count:
         say(f"{report.missing_count} results could not be read; run the same again to add them")
+    if report.closed:
+        say(
+            f"{len(report.closed)} parts hold results that were pruned since and stay as they are; "
+            "what has come to their jobs since is in none: export to another place for that"
+        )
     if report.flagged:
         say(
             f"{report.flagged} flagged by the batch's gate were left out; --flagged with takes them"
         )
     if as_json:
         figures = ("written", "kept", "left_out", "flagged", "missing_count")
-        out.print_json(data={name: getattr(report, name) for name in figures})
+        shown = {name: getattr(report, name) for name in figures}
+        out.print_json(data={**shown, "closed": len(report.closed)})
         return
     out.print(
         f"{report.written} written, {report.kept} there before, {report.left_out} not asked for · "

@@ -56,6 +56,9 @@ class ExportReport:
     missing: list[str] = field(default_factory=list)
     """The first results that could not be read, and why."""
     missing_count: int = 0
+    closed: list[str] = field(default_factory=list)
+    """Parts that hold results which were pruned since, and so stay as they are though there is more
+    to say: what has come to their jobs since is in no part."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class _Export:
             if part is not before:
                 parts[index:] = [part, *parts[index + 1 :]]
                 self._target.write_state({**self._wish, "parts": [vars(each) for each in parts]})
-            if self._format.images and not part.missing:
+            if self._format.images and not part.missing and part.name not in self.report.closed:
                 # For "until exported"; parts of before too, should that run have died here.
                 self._store.mark_exported([job.id for job in self._chosen(jobs)[0]])
             after = part.until
@@ -152,12 +155,12 @@ class _Export:
         self.report.left_out += len(jobs) - len(chosen)
         self.report.flagged += withheld
         signature = digest_of([(str(job.id), _content(job)) for job in chosen])
-        # A verdict may be taken back: then fewer are wanted, and none is pruned.
-        fewer = before is not None and len(chosen) + withheld < before.results
-        pruned = fewer and not self._approved
-        if before is not None and not before.missing and (pruned or before.signature == signature):
-            self.report.kept += before.results
-            return before
+        if before is not None and not before.missing:
+            same = before.signature == signature
+            if same or self._was_pruned(jobs, len(chosen) + withheld, before):
+                self.report.kept += before.results
+                self.report.closed += [] if same else [before.name]
+                return before
         missing_before = self.report.missing_count
         name = f"part-{index:06}"
         if chosen:
@@ -166,6 +169,14 @@ class _Export:
         self.report.written += len(chosen) - missing
         until = str(jobs[-1].id) if before is None else before.until
         return _Part(name, after, until, len(chosen) - missing, signature, missing)
+
+    def _was_pruned(self, jobs: Sequence[Job], there: int, before: _Part) -> bool:
+        """Whether the part may hold the only copy of something: it must not be written anew."""
+        # A verdict may be taken back: then fewer are wanted, and none is pruned.
+        fewer = there < before.results and not self._approved
+        results = [job.result for job in jobs if job.unreadable is None]
+        gone = any(result is not None and "image" in result.pruned for result in results)
+        return fewer or (self._format.images and gone)
 
     def _chosen(self, jobs: Sequence[Job]) -> tuple[list[Job], int, frozenset[UUID]]:
         """The jobs that go; how many are held back for the gate alone; which are flagged."""
@@ -184,7 +195,8 @@ class _Export:
         return [job for job in jobs if marks.get(job.id) is Verdict.APPROVED]
 
     def _is_wanted(self, job: Job) -> bool:
-        if job.state != State.SUCCEEDED or job.result is None:
+        # Another version's job is left out, and hides no other.
+        if job.state != State.SUCCEEDED or job.unreadable is not None or job.result is None:
             return False
         if self._format.images and "image" not in job.result.outputs:
             return False

@@ -4,18 +4,24 @@ import errno
 import io
 import json
 import tarfile
+import threading
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from sqlalchemy import update
 
 from jobs.errors import AccessDenied, InvalidInput
+from jobs.retention import What
+from jobs.tables import jobs
 from producer.client import Client
 from producer.export import Condition, open_target, run_export
 from producer.export import run as course
+from producer.retention import Pruner
 from tests.producer.conftest import Edict, Finish, png
 
 EDIT = ["submit", "edit", "--from", "a photo", "--batch", "fruit"]
@@ -241,3 +247,41 @@ def test_batches_are_listed_with_their_counts(edict: Edict, fruit: None) -> None
     assert [each["name"] for each in listed] == ["fruit"]
     assert listed[0]["counts"]["succeeded"] == 3
     assert "fruit" in edict("batches").stdout
+
+
+@pytest.mark.parametrize("form", ["files", "parquet"])
+def test_a_part_whose_results_were_pruned_stays_and_what_came_late_is_kept(
+    form: str, edict: Edict, finish: Finish, photo: Path, client: Client, export: Export
+) -> None:
+    submit = ["submit", "edit", "--from", "a photo", "--batch", "fruit", photo]
+    edict(*submit, "--to", "limes")
+    finish("fruit", png())
+    edict(*submit, "--to", "figs")
+    assert export("set", form).written == 1
+    before = {path: path.read_bytes() for path in Path("set").rglob("*") if path.is_file()}
+    client.store.set_retention(What.RESULTS, None)
+    pruner = Pruner(client.store, client.objects, threading.Event(), source_rest=timedelta(0))
+    assert pruner.run().results == 1
+    finish("fruit", png(colour="red"))
+
+    report = export("set", form)
+
+    assert (report.written, report.kept, report.closed) == (0, 1, ["part-000000"])
+    assert {path: path.read_bytes() for path in before} == before
+    # Retention goes by what was exported, and this was not.
+    assert pruner.run().results == 0
+    assert export("other", form).written == 1
+
+
+def test_a_job_of_another_version_hides_no_other_from_an_export(
+    client: Client, fruit: None, export: Export
+) -> None:
+    strange = client.store.jobs_of(client.store.batch("fruit").id)[0]
+    spec = {**strange.stored_spec, "of_tomorrow": 1}
+    with client.store._engine.begin() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == strange.id).values(spec=spec))
+
+    report = export("set")
+
+    assert report.written > 0
+    assert report.left_out >= 1

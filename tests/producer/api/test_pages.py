@@ -116,7 +116,8 @@ def test_what_was_approved_is_exported(
     made(api.post(f"/v1/jobs/{fruit[1]}/mark", json={"verdict": None}))
 
     assert json.loads(edict(*export).stdout) == {
-        "written": 1, "kept": 0, "left_out": 2, "missing_count": 0, "flagged": 0
+        "written": 1, "kept": 0, "left_out": 2, "missing_count": 0, "flagged": 0,
+        "closed": 0,
     }  # fmt: skip
     assert edict(*export[:-2]).exit_code == 2
     refused(api.post(f"/v1/jobs/{fruit[0]}/mark", json={"verdict": "nice"}), 422)
