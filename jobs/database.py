@@ -16,6 +16,11 @@ DRIVERS = {
 }
 
 
+IDLE_SECONDS = 5
+"""PostgreSQL ends a transaction in which nothing was asked for so long. A process that is frozen in
+the middle of one would keep its jobs locked, so that nobody could take them over."""
+
+
 def parse_database_url(url: str) -> URL:
     """Choose the driver that the project ships with; `postgres://` is understood too.
 
@@ -46,13 +51,7 @@ def open_database(url: str, *, pool_size: int = 5) -> Engine:
     parsed = parse_database_url(url)
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed)
-    return create_engine(
-        parsed,
-        pool_size=pool_size,
-        max_overflow=pool_size,
-        pool_pre_ping=True,
-        connect_args={"connect_timeout": 10},
-    )
+    return _postgresql(parsed, pool_size)
 
 
 def check_database(engine: Engine) -> None:
@@ -70,6 +69,25 @@ def check_database(engine: Engine) -> None:
         raise ServiceUnavailable(
             f"database {url} does not answer: {reason}. Check that it runs and EDICT_DATABASE_URL"
         ) from None
+
+
+def _postgresql(url: URL, pool_size: int) -> Engine:
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 10},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        # Not as a start parameter: poolers refuse those that they do not know.
+        connection.autocommit = True
+        connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'")
+        connection.autocommit = False
+
+    return engine
 
 
 def _sqlite(url: URL) -> Engine:

@@ -222,10 +222,12 @@ class Leasing(StorePart):
             f"{self._max_losses} workers fell silent while they ran this job, all but the first "
             "of them while they ran nothing else. Look at the workers' logs, then retry the job"
         )
+        late = select(jobs.c.id).where(jobs.c.state == State.RUNNING, jobs.c.lease_until < now)
         return self._change(
-            change(
-                jobs.c.state == State.RUNNING,
-                jobs.c.lease_until < now,
+            change_rows(
+                late.order_by(jobs.c.id),
+                # Somebody is changing those that are locked: the next look sees what came of it.
+                skip_locked=True,
                 state=case((used_up, State.FAILED), else_=State.PENDING),
                 due_at=now,
                 losses=jobs.c.losses + 1,

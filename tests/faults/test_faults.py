@@ -142,11 +142,16 @@ def test_a_worker_frozen_past_its_lease_wakes_and_changes_nothing(field: Field):
     field.finish(workload)
 
 
+ON_ITS_WAY_SECONDS = 0.5
+"""Of a statement that a process had sent before it was frozen; far less than a lease."""
+
+
 def freeze_one_at_work(field: Field, workload: Workload) -> tuple[int, list[UUID]] | None:
     """Stop a device process that runs some of these jobs, and say which."""
     for pid in field.deployment.devices():
         os.kill(pid, signal.SIGSTOP)
-        # Only now: what it ran a moment ago may just have ended.
+        # Only now: what it ran a moment ago may just have ended, and the news be on its way.
+        time.sleep(ON_ITS_WAY_SECONDS)
         worker = worker_of(field, pid)
         rows = [field.client.store.job(job) for job in workload.job_ids]
         held = [row.id for row in rows if row.state == State.RUNNING and row.worker == worker]

@@ -1,7 +1,10 @@
 """Database URLs, and what is said of a database that does not answer."""
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
+from jobs import database
 from jobs.database import check_database, open_database, parse_database_url
 from jobs.errors import ConfigurationError, ServiceUnavailable
 
@@ -53,3 +56,23 @@ def test_a_database_that_answers_passes(database_url: str) -> None:
     check_database(engine)
 
     engine.dispose()
+
+
+def test_a_transaction_that_a_frozen_process_left_open_lets_go_of_its_rows(
+    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "IDLE_SECONDS", 1)
+    frozen, other = open_database(postgresql_url), open_database(postgresql_url)
+    lock = text("LOCK TABLE workers IN EXCLUSIVE MODE")
+    with frozen.connect() as holding:
+        holding.execute(lock)
+
+        with other.begin() as connection:
+            connection.execute(text("SET LOCAL lock_timeout = '30s'"))
+            connection.execute(lock)
+
+        with pytest.raises(DBAPIError, match="idle-in-transaction"):
+            holding.execute(text("SELECT 1"))
+        holding.invalidate()
+    frozen.dispose()
+    other.dispose()
