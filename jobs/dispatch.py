@@ -5,9 +5,9 @@ process all the time. Interactive jobs are announced at once. Of a model's bulk 
 window is, refilled as workers claim: Redis stays small, and what is urgent and submitted late has
 no long queue before it.
 
-`reconcile` finds what fell between the chairs: leases of dead workers, pauses that were broken
-off, and queued jobs whose message was lost. A queue is first in, first out, and a message bears the
-moment that is on its jobs' rows: jobs queued before the oldest message that still waits have none.
+`reconcile` finds what fell between the chairs: pauses that were broken off, and queued jobs whose
+message was lost. A queue is first in, first out, and a message bears the moment that is on its
+jobs' rows: jobs queued before the oldest message that still waits have none.
 """
 
 import json
@@ -26,6 +26,7 @@ from jobs.lanes import Lane
 from jobs.messages import MAX_SHARD_JOBS, RUN_SHARD, Shard, queue_name
 from jobs.records import DueJob
 from jobs.store import JobStore
+from jobs.store.base import IDS_CHUNK
 
 DISPATCH_CHUNK = 512
 WINDOW = 4_096
@@ -51,7 +52,7 @@ def dispatch(
         ServiceUnavailable: Redis does not take messages. The jobs are pending again: nothing is
             lost, and the next call sends them.
     """
-    own = None if among is None else among[:window]
+    own = None if among is None else among[: min(window, IDS_CHUNK)]
     models, sent = store.models_pending(), 0
     for model in models:
         while due := store.take_due(DISPATCH_CHUNK, model=model, lane=Lane.INTERACTIVE, among=own):
@@ -99,7 +100,7 @@ def shards(due: Iterable[DueJob]) -> list[list[DueJob]]:
 
 
 def reconcile(store: JobStore, app: Celery, *, redeliver_after: float) -> int:
-    """Bring back what dead workers and lost messages left behind; says how many jobs.
+    """Bring back what lost messages left behind; says how many jobs.
 
     A message counts as lost when its queue is empty, or has come to messages that were sent
     `redeliver_after` seconds later: so long a worker may need from the message to the claim.
@@ -107,9 +108,6 @@ def reconcile(store: JobStore, app: Celery, *, redeliver_after: float) -> int:
     Raises:
         ServiceUnavailable: Redis does not answer.
     """
-    expired = store.expire_leases()
-    if expired:
-        _log.warning("leases.expired", jobs=expired)
     if settled := store.settle_batches():
         _log.info("batches.settled", batches=settled)
     lost = sum(
@@ -124,7 +122,7 @@ def reconcile(store: JobStore, app: Celery, *, redeliver_after: float) -> int:
     )
     if lost:
         _log.warning("messages.lost", jobs=lost)
-    return expired + lost
+    return lost
 
 
 def oldest_message(app: Celery, queue: str) -> datetime | None:

@@ -24,6 +24,7 @@ from jobs.errors import JobsError
 from jobs.settings import Settings
 from jobs.store.base import utc_now
 from producer.client import Client
+from producer.expiry import LeaseExpiry
 from producer.metrics import metrics_server
 from producer.retention import Pruner
 from producer.schedules.due import make_firings
@@ -75,6 +76,7 @@ def chores(client: Client, stop: threading.Event) -> list[Chore]:
     holder = f"{socket.gethostname()}:{os.getpid()}"
     firer = Firer(client, holder, stop, lease=settings.lease_seconds)
     pruner = Pruner(store, client.objects, stop)
+    expiry = LeaseExpiry(store, lease=settings.lease_seconds)
 
     def announce() -> None:
         reconcile(store, app, redeliver_after=settings.redeliver_seconds)
@@ -91,6 +93,7 @@ def chores(client: Client, stop: threading.Event) -> list[Chore]:
             pruner.run()
 
     return [
+        Chore("leases", expiry.look),
         Chore("jobs", announce),
         Chore("tallies", store.fold_tallies),
         Chore("schedules", fire),

@@ -8,6 +8,7 @@ from uuid import UUID
 from PIL import Image
 
 from edict_engine.editor import Editor, Reconstruction
+from edict_engine.errors import ParameterError
 from edict_engine.images import to_pixels
 from edict_engine.metrics import psnr
 from edict_engine.quality.measures import ssim
@@ -61,6 +62,7 @@ class Performer:
         return self._keep(claim.job_id, spec, noise, made, clock)
 
     def _edit(self, spec: EditSpec, noise: Noise, watcher: Watcher, clock: Stopwatch) -> Made:
+        self._check_rows(spec)
         with clock.phase("fetch"):
             mask = self._sources.mask(spec)
         with clock.phase("sample"):
@@ -84,6 +86,15 @@ class Performer:
             mask=edited.mask,
             similarity=ssim(after, before),
         )
+
+    def _check_rows(self, spec: EditSpec) -> None:
+        """A batch takes memory by its rows, whoever asked for them."""
+        most = self._editor.engine.rungs[-1]
+        if spec.rows is not None and spec.rows > most:
+            raise ParameterError(
+                f"rows {spec.rows}: a batch of this worker has {most} at most. Leave rows out, or "
+                "run the job on a device like the one that made the result"
+            )
 
     def _reconstruct(self, noise: Noise, watcher: Watcher, clock: Stopwatch) -> Made:
         with clock.phase("sample"):

@@ -202,7 +202,8 @@ def _runners(
     def runner(lane: Lane) -> ShardRunner:
         # A pool for each: an interactive job must not wait for a thread that bulk ones hold.
         pool = stack.enter_context(_pool(JOB_THREADS, f"job-{lane}"))
-        return ShardRunner(store, keeper, finder, performer, pool, health, isolation)
+        urgent = lane is Lane.INTERACTIVE
+        return ShardRunner(store, keeper, finder, performer, pool, health, isolation, urgent=urgent)
 
     return {lane: runner(lane) for lane in Lane}
 

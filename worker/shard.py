@@ -4,7 +4,7 @@ The jobs of a shard succeed and fail one by one. What fails before they part (th
 inversion) fails all of them, each on its own row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, wait
 from itertools import groupby
 from uuid import UUID
@@ -21,6 +21,7 @@ from worker.health import DeviceHealth
 from worker.isolation import Isolation
 from worker.leases import LeaseKeeper
 from worker.noise import InvertedElsewhere, Noise, NoiseFinder, NoiseReplaced, Watcher
+from worker.outages import outlast
 from worker.perform import Performer
 
 _log = structlog.get_logger()
@@ -38,6 +39,8 @@ class ShardRunner:
         pool: Executor,
         health: DeviceHealth,
         isolation: Isolation,
+        *,
+        urgent: bool = False,
     ) -> None:
         self._store = store
         self._keeper = keeper
@@ -46,10 +49,11 @@ class ShardRunner:
         self._pool = pool
         self._health = health
         self._isolation = isolation
+        self._urgent = urgent
 
     def run(self, job_ids: Sequence[UUID]) -> None:
         """Claim and run jobs; every claimed job's end is on its row when this returns."""
-        with self._isolation.together():
+        with self._isolation.together(urgent=self._urgent):
             claims = self._keeper.claim(job_ids)
             claims.sort(key=_image)
             images = [list(together) for _, together in groupby(claims, key=_image)]
@@ -103,7 +107,7 @@ class ShardRunner:
         try:
             start = 0.0 if noise.reused else 0.5
             result = self._performer.perform(claim, noise, self._watch([claim], start, 1.0))
-            self._store.finish(claim, result)
+            self._outlast(claim, lambda: self._store.finish(claim, result))
             self._health.succeeded()
             _log.info("job.succeeded", job=str(claim.job_id), seconds=result.seconds)
         except Exception as error:
@@ -132,7 +136,7 @@ class ShardRunner:
     def _give_up(self, claim: Claim, error: Exception) -> None:
         """Write on the job's row what the error means for it; a lost claim writes nothing."""
         try:
-            self._record(claim, error)
+            self._outlast(claim, lambda: self._record(claim, error))
         except LeaseLost as lost:
             _log.warning("job.lost", job=str(claim.job_id), reason=str(lost))
         except Exception:
@@ -140,6 +144,9 @@ class ShardRunner:
             _log.exception("job.unrecorded", job=str(claim.job_id))
         finally:
             self._keeper.drop(claim)
+
+    def _outlast(self, claim: Claim, write: Callable[[], None]) -> None:
+        outlast(write, wanted=lambda: self._keeper.holds(claim))
 
     def _record(self, claim: Claim, error: Exception) -> None:
         if isinstance(error, LeaseLost):

@@ -3,6 +3,7 @@
 import threading
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.records import Claim, InversionClaim, StoredInversion
 from jobs.store import JobStore
@@ -48,8 +49,12 @@ class InversionTurns:
     def stored(self, turn: InversionClaim, stored: StoredInversion) -> None:
         """The object is in the bucket: those who wait for it may go on."""
         self._drop(turn)
-        if not self._store.inversion_stored(turn, stored):
-            _log.warning("inversion.lost", key=turn.key, worker=self._worker)
+        try:
+            if not self._store.inversion_stored(turn, stored):
+                _log.warning("inversion.lost", key=turn.key, worker=self._worker)
+        except SQLAlchemyError as error:
+            # Its lease runs out, and whoever has the turn next finds the object.
+            _log.warning("inversion.unrecorded", key=turn.key, reason=str(error))
 
     def abandon(self, turn: InversionClaim) -> None:
         """It will not be computed here: those who wait may try for themselves."""

@@ -210,6 +210,15 @@ class Leasing(StorePart):
             if judged is not None:
                 judge_end(connection, job_id, judged)
 
+    def check_answers(self) -> None:
+        """Ask the database for nothing.
+
+        Raises:
+            SQLAlchemyError: it does not answer.
+        """
+        with self._reader.connect() as connection:
+            connection.execute(select(1))
+
     def expire_leases(self) -> int:
         """Take jobs from workers that fell silent; says how many.
 

@@ -37,6 +37,8 @@ class Findings:
     """Of the jobs that succeeded: how often each had been claimed, those given back left out."""
     taken_back: int
     """How often a running job went back to pending: its worker died, or met an error."""
+    losses: int
+    """How often a job was lost with its worker."""
     images: int
     latents: int
     workers: Collection[str] = field(default_factory=set)
@@ -89,6 +91,7 @@ def check_jobs(
             for changes in past.values()
             for change in changes
         ),
+        losses=sum(row.losses for row in rows.values()),
         images=len(results),
         latents=len({result.outputs["latents"].key for result in results.values()}),
         workers={changes[-1].worker or "" for changes in past.values()},
@@ -185,8 +188,11 @@ def check_stopped(deployment: Deployment, engine: Engine, since_seconds: float) 
 
 
 def _rows(engine: Engine, job_ids: Collection[UUID]):  # type: ignore[no-untyped-def]
-    columns = ("id", "state", "attempts", "error_code", "error_message", "lease_until", "result")
-    statement = select(*(jobs.c[name] for name in columns)).where(jobs.c.id.in_(list(job_ids)))
+    counts = (jobs.c.attempts, jobs.c.losses)
+    errors = (jobs.c.error_code, jobs.c.error_message)
+    statement = select(
+        jobs.c.id, jobs.c.state, *counts, *errors, jobs.c.lease_until, jobs.c.result
+    ).where(jobs.c.id.in_(list(job_ids)))
     with engine.connect() as connection:
         return connection.execute(statement).all()
 

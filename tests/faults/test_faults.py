@@ -90,6 +90,19 @@ def test_nothing_is_lost_or_done_twice_after(field: Field, fault: Fault):
     field.finish(workload)
 
 
+def test_a_database_that_is_away_for_longer_than_a_lease_casts_no_suspicion(field: Field):
+    """Nobody could renew a lease, and nobody is to blame for it."""
+    workload = field.submit()
+    field.in_the_middle(workload)
+
+    field.deployment.postgres.stop()
+    time.sleep(1.5 * LEASE_SECONDS)
+    field.deployment.postgres.start()
+
+    findings = field.finish(workload)
+    assert findings.losses == 0
+
+
 @pytest.mark.parametrize("mode", [Mode.REFUSE, Mode.SLOW, Mode.CUT])
 def test_an_object_store_that_misbehaves_delays_jobs_and_harms_none(field: Field, mode: Mode):
     workload = field.submit()

@@ -23,7 +23,7 @@ from jobs.records import DueJob
 from jobs.settings import Settings
 from jobs.specs import ModelRef
 from jobs.store import JobStore
-from tests.jobs.factories import LEASE, Clock, claim, edit, inversion, states, submit
+from tests.jobs.factories import LEASE, Clock, edit, inversion, states, submit
 
 QUEUE = queue_name("demo")
 INTERACTIVE = queue_name("demo", Lane.INTERACTIVE)
@@ -248,21 +248,6 @@ def test_a_producer_announces_its_own_jobs_only(store: JobStore, app: Celery) ->
     assert states(store, [*others, *own]) == [*["pending"] * 3, *["queued"] * 4]
     more = [each.job_id for each in store.submit(map(inversion, range(20, 24)))]
     assert dispatch(store, app, window=5, among=more) == 1
-
-
-def test_the_jobs_of_a_dead_worker_come_back(
-    store: JobStore, clock: Clock, app: Celery, redis: Redis
-) -> None:
-    [job_id] = submit(store, 1)
-    dispatch(store, app)
-    claim(store, job_id)
-    redis.flushdb()  # its message was taken
-    clock.tick(LEASE + 1)
-
-    assert reconcile(store, app, redeliver_after=10) == 1
-
-    assert dispatch(store, app) == 1
-    assert queue_length(app, QUEUE) == 1
 
 
 def test_a_dispatcher_outlives_lost_connections(store: JobStore, app: Celery, redis: Redis) -> None:

@@ -319,3 +319,14 @@ def test_a_job_that_is_cancelled_while_it_runs_frees_its_lane_before_the_next_he
     job = bench.store.job(job_id)
     assert job.state == State.CANCELLED
     assert job.progress < 0.9
+
+
+def test_more_rows_than_a_batch_of_this_worker_has_are_refused(bench: Bench):
+    most = bench.editor.engine.rungs[-1]
+    wide = bench.edit("a cat").model_copy(update={"rows": most + 1})
+
+    bad, good = bench.run(wide, bench.edit("a cat"))
+
+    assert (bad.state, bad.error_code) == (State.FAILED, "bad_parameter")
+    assert f"rows {most + 1}: a batch of this worker has {most} at most" in bad.error_message
+    assert good.state == State.SUCCEEDED

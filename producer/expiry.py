@@ -1,0 +1,47 @@
+"""When a lease that ran out means that its worker is gone.
+
+Workers renew their leases in the database. While it is away nobody can, and all leases run out:
+the workers are as well as before, and renew as soon as it answers again. So leases are judged only
+once it has answered for as long as a lease lasts.
+"""
+
+import time
+from collections.abc import Callable
+
+import structlog
+
+from jobs.store import JobStore
+
+_log = structlog.get_logger()
+
+
+class LeaseExpiry:
+    """Takes jobs from workers that fell silent, and from nobody else.
+
+    `lease`: how long one lasts, in seconds. Workers renew three times in that time.
+    """
+
+    def __init__(
+        self, store: JobStore, *, lease: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._lease = lease
+        self._clock = clock
+        self._answered = clock()
+        self._judge_from = self._answered
+
+    def look(self) -> None:
+        """Expire what is to be expired; to be called several times a lease.
+
+        Raises:
+            SQLAlchemyError: the database does not answer.
+        """
+        now = self._clock()
+        if now - self._answered > self._lease / 2:
+            # Ours or everybody's: what the database did not hear meanwhile is not known.
+            self._judge_from = now + self._lease
+        if now < self._judge_from:
+            self._store.check_answers()
+        elif expired := self._store.expire_leases():
+            _log.warning("leases.expired", jobs=expired)
+        self._answered = self._clock()
