@@ -176,8 +176,17 @@ class FiringWork(StorePart):
             note=reason[:_NOTE_CHARACTERS],
         )
 
-    def release_firing(self, claim: FiringClaim, *, delay: float = 0.0) -> None:
-        """Leave a firing to whoever comes next, in `delay` seconds. It goes on where it was.
+    def release_firing(self, claim: FiringClaim) -> None:
+        """Leave a firing to whoever comes next; this attempt does not count.
+
+        Raises:
+            LeaseLost: see `renew_firing`.
+        """
+        untried = firings.c.attempts - 1
+        self._keep_lease(claim, lease_until=self._clock(), attempts=untried)
+
+    def postpone_firing(self, claim: FiringClaim, *, delay: float) -> None:
+        """Leave a firing to whoever comes in `delay` seconds. It goes on where it was.
 
         Raises:
             LeaseLost: see `renew_firing`.

@@ -166,11 +166,19 @@ class Inverting(StorePart):
 
 
 def forgive_inversions(connection: Connection, which: ColumnElement[bool]) -> None:
-    """Let the inversions of these jobs, which ended badly, be tried again: somebody asks for it."""
+    """Let the inversions of these jobs, which ended badly, be tried again: somebody asks for it.
+
+    Those that are locked are passed over: they are in somebody's hands, and who holds one may wait
+    for the jobs that our transaction has locked already.
+    """
     ended = jobs.c.state.in_((State.FAILED, State.CANCELLED))
     digests = select(jobs.c.inversion_digest).where(which, ended)
-    connection.execute(
-        update(inversions)
+    blamed = (
+        select(inversions.c.key)
         .where(inversions.c.digest.in_(digests), inversions.c.losses > 0)
-        .values(losses=0)
+        .with_for_update(skip_locked=True, of=inversions)
+        .cte("blamed")
+    )
+    connection.execute(
+        update(inversions).where(inversions.c.key.in_(select(blamed.c.key))).values(losses=0)
     )

@@ -27,6 +27,12 @@ class Registering(StorePart):
         with self._engine.begin() as connection:
             connection.execute(workers.delete().where(workers.c.name == name))
 
+    def forget_workers(self, *, unseen_for: timedelta) -> int:
+        """Strike those that died long ago and could not strike themselves; says how many."""
+        dead = workers.delete().where(workers.c.seen_at < self._clock() - unseen_for)
+        with self._engine.begin() as connection:
+            return len(connection.execute(dead.returning(workers.c.name)).all())
+
     def workers(self) -> list[Worker]:
         """All workers that did not strike themselves, last heard of first."""
         statement = select(workers).order_by(workers.c.seen_at.desc(), workers.c.name)

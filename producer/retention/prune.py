@@ -31,6 +31,9 @@ DELETES = 8
 SOURCE_REST = timedelta(days=1)
 """A source stays this long after it was last submitted: its jobs may be about to be committed."""
 
+DEAD_WORKERS_KEPT = timedelta(days=7)
+"""How long the list of workers tells of those that were killed."""
+
 SOURCES = "sources/"
 
 _log = structlog.get_logger()
@@ -78,6 +81,7 @@ class Pruner:
         done.latents = self._strip(What.LATENTS)
         done.rows = self._delete_rows()
         done.objects = self._empty_outbox()
+        self._store.forget_workers(unseen_for=DEAD_WORKERS_KEPT)
         if done != Pruned():
             _log.info("pruned", **vars(done))
         return done

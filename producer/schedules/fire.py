@@ -102,7 +102,7 @@ class Firer:
             self._store.fail_firing(claim, f"{reason} (attempt {attempt}, the last)")
             return
         delay = min(RETRY_SECONDS * 2 ** (attempt - 1), MAX_RETRY_SECONDS)
-        self._store.release_firing(claim, delay=delay)
+        self._store.postpone_firing(claim, delay=delay)
         _log.warning("firing.postponed", firing=str(claim.firing.id), reason=reason, retry_in=delay)
 
     @contextmanager

@@ -114,3 +114,16 @@ def test_a_restarted_worker_may_bear_the_name_of_one_that_was_killed(
     store.register_worker(successor)
 
     assert store.live_workers(seen_within=60) == [successor]
+
+
+def test_the_list_forgets_those_that_died_long_ago(store: JobStore, clock: Clock) -> None:
+    worker = Worker("dead", "host", 42, "cpu:0", "demo", "r1", clock.now, clock.now)
+    store.register_worker(worker)
+    store.register_worker(replace(worker, name="alive"))
+    clock.tick(100)
+    store.heartbeat("alive", {}, lease=LEASE)
+    clock.tick(1)
+
+    assert store.forget_workers(unseen_for=timedelta(seconds=50)) == 1
+
+    assert [each.name for each in store.workers()] == ["alive"]

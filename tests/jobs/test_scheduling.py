@@ -148,6 +148,20 @@ def test_a_firing_has_one_holder_and_goes_to_the_next_when_that_falls_silent(
     assert store.firings(schedule)[0].submitted == 0
 
 
+def test_an_orderly_stop_spends_no_attempt_and_an_outage_does(
+    store: JobStore, schedule: Schedule, clock: Clock
+) -> None:
+    come(store, schedule)
+
+    store.release_firing(take(store))
+    clock.tick(0.001)
+    store.postpone_firing(take(store), delay=10)
+    assert store.take_firing("c1", lease=LEASE) is None
+    clock.tick(11)
+
+    assert take(store).firing.attempts == 2
+
+
 def test_many_takers_at_once_are_one_holder(store: JobStore, schedule: Schedule) -> None:
     come(store, schedule)
     start = Barrier(8)
