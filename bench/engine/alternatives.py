@@ -4,8 +4,9 @@
   ``DDIMScheduler`` to edit, from latent to latent, one image at a time and in batches.
 * *LEDITS++*: its own inversion and edit of one image. It takes an image, so the VAE is in its
   time; it has no strength, so the steps that it skips stand for that; and its mask, which wants
-  attention maps of sizes that the small model does not have, is off. It is left out for a model
-  whose latents have other than four channels: its code says four.
+  attention maps of sizes that the small model does not have, is off. Its code says that latents
+  have four channels: where the model's have others, it runs a network and a VAE that are the
+  model's in all but that, with random weights, on which its speed does not depend.
 * *engine*: inversion and edit by every sampler, latent to latent, in shared batches.
 
 All use classifier-free guidance at one scale, in the inversion too.
@@ -49,8 +50,7 @@ def measure(
     """Run diffusers' pipelines and then the engine by each of its samplers."""
     diffusers = Diffusers(source, parameters, len(model.schedule.grid(*length(parameters))))
     rows = [diffusers.ddim(latents[:batch]) for batch in BATCHES if batch <= len(latents)]
-    if model.latent_channels == LEDITS_CHANNELS:
-        rows.append(diffusers.ledits(model.default_size))
+    rows.append(diffusers.ledits(model.default_size))
     for name, sampler in SAMPLERS.items():
         seconds = Batched(model, parameters, sampler).measure(name, latents).seconds
         speed = len(latents) / seconds
@@ -106,7 +106,7 @@ class Diffusers:
         """Invert and edit one image."""
         from diffusers import DPMSolverMultistepScheduler, LEditsPPPipelineStableDiffusion
 
-        pipeline = self._load(LEditsPPPipelineStableDiffusion)
+        pipeline = with_channels(LEDITS_CHANNELS, self._load(LEditsPPPipelineStableDiffusion))
         scheduler: Any = DPMSolverMultistepScheduler
         pipeline.scheduler = scheduler.from_config(
             pipeline.scheduler.config, algorithm_type="sde-dpmsolver++", solver_order=2
@@ -139,6 +139,24 @@ class Diffusers:
         )
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
+
+
+def with_channels(channels: int, pipeline: Any) -> Any:
+    """Return the pipeline for latents of so many channels, with random weights if it must be."""
+    if pipeline.unet.config.in_channels == channels:
+        return pipeline
+    shapes = {
+        "unet": {"in_channels": channels, "out_channels": channels},
+        "vae": {"latent_channels": channels},
+    }
+    made = {
+        name: type(part).from_config({**part.config, **shapes[name]}).eval()
+        for name, part in pipeline.components.items()
+        if name in shapes
+    }
+    changed = type(pipeline)(**{**pipeline.components, **made}, requires_safety_checker=False)
+    changed.set_progress_bar_config(disable=True)
+    return changed
 
 
 def timed(run: Callable[[], object]) -> float:

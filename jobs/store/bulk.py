@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from psycopg.errors import UniqueViolation
 from sqlalchemy import (
     JSON,
     Column,
@@ -67,6 +68,8 @@ _POSTGRESQL = (
 )
 _SQLITE = f"CREATE TEMPORARY TABLE IF NOT EXISTS bulk_incoming ({_LAYOUT.format('text', 'text')})"
 _COPY = f"COPY bulk_incoming ({', '.join(_COLUMNS)}) FROM STDIN"
+_COPY_JOBS = f"COPY jobs ({', '.join(_COLUMNS)}, state, created_at, due_at) FROM STDIN"
+_COPY_MEMBERS = "COPY batch_jobs (batch_id, job_id) FROM STDIN"
 _FILL = f"INSERT INTO bulk_incoming VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - ours
 
 _making = threading.Lock()
@@ -116,17 +119,18 @@ class Bulk(Steering):
         writer = SpecWriter()
         with _making:
             rows = [self._text_row(writer, spec, priority, force=force) for spec in specs]
+        # In one order for all: two submissions that share specs must not wait in a circle.
+        rows.sort(key=_identity)
         with self._engine.begin() as connection:
             paused = self._enter(connection, batch_id)
-            self._fill(connection, rows)
-            created = _count(connection, self._insert_incoming())
-            if created < len(rows):
-                self._renew_incoming(connection, batch_id, priority)
-            added = self._join_batch(connection, batch_id, all_new=created == len(rows))
-            if created < len(rows):
-                self._judge_new(connection, select(jobs.c.id).where(_SAME), batch_id)
+            if self._copy_new(connection, batch_id, rows):
+                created = added = len(rows)
+                members = [UUID(row[0]) for row in rows]
+            else:
+                created, added = self._merge(connection, batch_id, rows, priority)
+                members = list(connection.scalars(select(jobs.c.id).where(_SAME))) if paused else []
             if paused:
-                self._hold(connection, list(connection.scalars(select(jobs.c.id).where(_SAME))))
+                self._hold(connection, members)
             if digest is not None:
                 marker = {"batch_id": batch_id, "digest": digest, "added": added}
                 connection.execute(
@@ -135,6 +139,38 @@ class Bulk(Steering):
             if connection.dialect.name == "sqlite":
                 connection.execute(delete(_incoming))
         return Loaded(created, len(rows) - created)
+
+    def _copy_new(self, connection: Connection, batch_id: UUID, rows: Sequence[_Row]) -> bool:
+        """Write jobs that nobody submitted before straight into the tables.
+
+        False: one is known, or comes twice, or the database has no COPY; nothing is changed.
+        """
+        if connection.dialect.name == "sqlite":
+            return False
+        now = self._clock().isoformat()
+        new = f"\t{State.PENDING.value}\t{now}\t{now}\n"
+        try:
+            with connection.begin_nested():
+                _copy(connection, _COPY_JOBS, (f"{_line(row)}{new}" for row in rows))
+        except UniqueViolation:
+            return False
+        job_ids = sorted(row[0] for row in rows)
+        _copy(connection, _COPY_MEMBERS, (f"{batch_id}\t{job_id}\n" for job_id in job_ids))
+        return True
+
+    def _merge(
+        self, connection: Connection, batch_id: UUID, rows: Sequence[_Row], priority: int
+    ) -> tuple[int, int]:
+        """Write jobs some of which may be known; says how many are new, and how many members."""
+        self._fill(connection, rows)
+        created = _count(connection, self._insert_incoming())
+        all_new = created == len(rows)
+        if not all_new:
+            self._renew_incoming(connection, batch_id, priority)
+        added = self._join_batch(connection, batch_id, all_new=all_new)
+        if not all_new:
+            self._judge_new(connection, select(jobs.c.id).where(_SAME), batch_id)
+        return created, added
 
     @staticmethod
     def _text_row(writer: SpecWriter, spec: Spec, priority: int, *, force: bool) -> _Row:
@@ -152,15 +188,13 @@ class Bulk(Steering):
             connection.exec_driver_sql(_FILL, list(rows))
             return
         connection.exec_driver_sql(_POSTGRESQL)
-        with connection.connection.cursor() as cursor, cursor.copy(_COPY) as copy:  # type: ignore[attr-defined]
-            # Lines of COPY's text format: quicker than row by row.
-            copy.write("".join(f"{_line(row)}\n" for row in rows))
+        _copy(connection, _COPY, (f"{_line(row)}\n" for row in rows))
 
     def _insert_incoming(self) -> Insert:
         now = literal(self._clock(), UtcDateTime)
         state = literal(State.PENDING.value)
         names = [*_COLUMNS, "state", "created_at", "due_at"]
-        # In one order for all: two submissions that share specs must not wait in a circle.
+        # In the order that the quick way has, too.
         # (SQLite reads ON CONFLICT as part of the SELECT unless there is a WHERE.)
         rows = select(_incoming, state, now, now).where(true()).order_by(_incoming.c.identity)
         inserted: Insert = self._insert(jobs).from_select(names, rows)
@@ -277,6 +311,17 @@ class Bulk(Steering):
             connection.execute(
                 statement.on_conflict_do_update(index_elements=["place_digest"], set_=changed), rows
             )
+
+
+def _identity(row: _Row) -> str:
+    return row[3]
+
+
+def _copy(connection: Connection, statement: str, lines: Iterable[str]) -> None:
+    """Run a COPY with lines of its text format: quicker than row by row."""
+    driver = connection.connection
+    with driver.cursor() as cursor, cursor.copy(statement) as copy:  # type: ignore[attr-defined]
+        copy.write("".join(lines))
 
 
 def _line(row: _Row) -> str:

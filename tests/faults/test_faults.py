@@ -73,7 +73,6 @@ def worker_of(field: Field, pid: int) -> str | None:
         faults.kill_a_machine,
         faults.kill_control,
         faults.restart_redis,
-        faults.empty_redis,
         faults.lose_redis,
         faults.restart_postgres,
         faults.crash_postgres,
@@ -125,6 +124,17 @@ def frozen(pids: list[int]) -> Iterator[None]:
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
+
+
+def test_jobs_whose_messages_were_all_taken_away_are_announced_again(field: Field):
+    with frozen(field.deployment.devices()):
+        workload = field.submit(groups=12, steps=FEW_STEPS)
+        assert faults.waiting_messages(field.deployment) > 0
+        faults.empty_redis(field.deployment, field.chance)
+        assert faults.waiting_messages(field.deployment) == 0
+
+    findings = field.finish(workload)
+    assert findings.attempts == {1: findings.succeeded}
 
 
 def test_a_message_delivered_five_times_runs_its_jobs_once(field: Field):
