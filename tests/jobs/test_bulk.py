@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from jobs.ids import new_id
 from jobs.keys import sha256
 from jobs.specs import EditSpec
@@ -59,6 +61,19 @@ def test_duplicates_within_a_chunk_are_one_job(store: JobStore) -> None:
 
     assert (loaded.created, loaded.known) == (4, 4)
     assert sum(store.counts(store.batch("bulk").id).values()) == 4
+
+
+@pytest.mark.parametrize("known", [0, 1], ids=["all new", "one known"])
+def test_jobs_of_a_paused_batch_wait(store: JobStore, known: int) -> None:
+    store.submit(chunk(known))
+    store.pause_batch(store.open_batch("bulk").id)
+
+    load(store, chunk(3))
+
+    assert sum(store.counts(store.batch("bulk").id).values()) == 6
+    assert store.take_due(10) == []
+    store.resume_batch(store.batch("bulk").id)
+    assert len(store.take_due(10)) == 6
 
 
 def test_force_makes_new_jobs(store: JobStore) -> None:
