@@ -24,6 +24,7 @@ demo: $(VENV)/.demo
 
 # Fast tests first: what is broken shows early.
 test: $(VENV)/.dev
+	@$(BIN)/python -m tests.browser.browsers
 	$(BIN)/python -m pytest -m "not slow" -n 2
 	$(BIN)/python -m pytest -m slow
 
