@@ -14,7 +14,7 @@ from typing import Any
 from jobs.errors import InvalidInput
 from jobs.results import Result
 
-_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
     "<=": operator.le,
     ">": operator.gt,
@@ -76,7 +76,11 @@ class Condition:
         return None if figure is None else float(figure)
 
     def _agrees(self, figure: float) -> bool:
-        return _OPERATORS[self.operator](figure, self.value)
+        return bool(self.compare(figure, self.value))
+
+    def compare(self, figure: Any, value: Any) -> Any:
+        """Apply the operator, to numbers or to columns."""
+        return _OPERATORS[self.operator](figure, value)
 
 
 def parse_gate(conditions: Iterable[str]) -> tuple[Condition, ...]:

@@ -214,7 +214,7 @@ class Client:
 
     def jobs(self, which: JobFilter | None = None, *, limit: int | None = None) -> list[Job]:
         """The jobs that a filter means, newest first."""
-        return self.store.newest_jobs(which or JobFilter(), None, limit)
+        return self.store.list_jobs(which or JobFilter(), None, limit)
 
     def pause(self, batch: str) -> Batch:
         """Start no job of the batch of that name or id until it is resumed; running ones go on.

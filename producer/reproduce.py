@@ -16,7 +16,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from jobs.errors import InvalidInput, NotFound, ServiceUnavailable
 from jobs.keys import sha256
-from jobs.records import Job
+from jobs.records import Job, Submission
 from jobs.result_files import ImageSpec, Recipe
 from jobs.results import Result
 from jobs.specs import EditSpec, Source
@@ -89,17 +89,36 @@ def reproduce(
         NotRepeated: no worker serves this revision of the model, or the job did not succeed.
         AccessDenied, ServiceUnavailable: what the object store answered.
     """
-    spec = _with_source(client, recipe.spec, source)
-    _check_workers(client, recipe)
-    if isinstance(spec, EditSpec):
-        spec = spec.model_copy(update={"rows": recipe.rows})
-    [made] = client.submit([spec], force=True)
+    made = repeat(client, recipe, source=source)
     job = client.store.job(made.job_id)
     while job.state not in ENDED:
         on_look(job)
         time.sleep(POLL_SECONDS)
         job = client.store.job(made.job_id)
-    return _compare(client, recipe, data, job)
+    return verdict_on(client, recipe, data, job)
+
+
+def repeat(
+    client: Client,
+    recipe: Recipe,
+    *,
+    source: str | None = None,
+    priority: int = 0,
+    tenant: str | None = None,
+) -> Submission:
+    """Submit the recipe once more, as a job of its own.
+
+    Raises:
+        InvalidInput: the source or the mask is gone or has changed.
+        NotRepeated: no worker serves this revision of the model.
+        AccessDenied, ServiceUnavailable: what the object store answered.
+    """
+    spec = _with_source(client, recipe.spec, source)
+    _check_workers(client, recipe)
+    if isinstance(spec, EditSpec):
+        spec = spec.model_copy(update={"rows": recipe.rows})
+    [made] = client.submit([spec], force=True, priority=priority, tenant=tenant)
+    return made
 
 
 def _with_source(client: Client, spec: ImageSpec, source: str | None) -> ImageSpec:
@@ -146,7 +165,13 @@ def _check_workers(client: Client, recipe: Recipe) -> None:
         )
 
 
-def _compare(client: Client, recipe: Recipe, data: bytes, job: Job) -> Verdict:
+def verdict_on(client: Client, recipe: Recipe, data: bytes, job: Job) -> Verdict:
+    """Compare a repetition that has ended with the file `data` of the first time.
+
+    Raises:
+        NotRepeated: it did not succeed, or another revision of the model made it.
+        NotFound, AccessDenied, ServiceUnavailable: what the object store answered.
+    """
     result = job.result
     if result is None:
         why = f"{job.error_code}: {job.error_message}" if job.error_code else "somebody's wish"

@@ -1,8 +1,11 @@
 """A `JobFilter` as conditions on rows."""
 
-from sqlalchemy import ColumnElement, or_, select
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, case, literal, or_, select
 
 from jobs.filters import JobFilter
+from jobs.gates import Condition
 from jobs.tables import batch_jobs, jobs, marks
 
 
@@ -26,6 +29,9 @@ def conditions(which: JobFilter) -> list[ColumnElement[bool]]:
     if which.mark:
         marked = select(marks.c.job_id).where(marks.c.verdict == which.mark)
         found.append(jobs.c.id.in_(marked))
+    if which.flagged is not None:
+        found.append(_flagged(which) if which.flagged else ~_flagged(which))
+    found += map(_holds, which.figures)
     if which.tenant:
         found.append(jobs.c.tenant == which.tenant)
     return found
@@ -34,3 +40,31 @@ def conditions(which: JobFilter) -> list[ColumnElement[bool]]:
 def _says(text: str) -> ColumnElement[bool]:
     prompts = (jobs.c.spec[name].as_string() for name in ("base_prompt", "edit_prompt"))
     return or_(*(prompt.icontains(text, autoescape=True) for prompt in prompts))
+
+
+def _flagged(which: JobFilter) -> ColumnElement[bool]:
+    members = select(batch_jobs.c.job_id).where(batch_jobs.c.flagged)
+    if which.batch is not None:
+        members = members.where(batch_jobs.c.batch_id == which.batch)
+    return jobs.c.id.in_(members)
+
+
+def figure(name: str) -> ColumnElement[Any]:
+    """A figure of a job's result as a number; null where it was not measured."""
+    value = jobs.c.result[name]
+    if name in _TRUTHS:
+        return case((value.as_boolean(), 1.0), (~value.as_boolean(), 0.0))
+    return value.as_float()
+
+
+_TRUTHS = ("exact", "inversion_reused")
+
+
+def _holds(condition: Condition) -> ColumnElement[bool]:
+    """See `Condition.holds`."""
+    agrees = condition.compare(figure(condition.name), literal(condition.value))
+    if condition.name == "psnr" and condition.operator in (">", ">="):
+        endless = and_(figure("psnr").is_(None), figure("exact") == 1.0)
+        return or_(agrees, endless)
+    result: ColumnElement[bool] = agrees
+    return result

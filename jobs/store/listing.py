@@ -3,16 +3,18 @@
 A page's place is kept by the last id seen, so that new rows shift nothing.
 """
 
+import math
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import ColumnElement, and_, func, literal, or_, select, tuple_
 
-from jobs.filters import JobFilter
+from jobs.filters import JobFilter, Order
 from jobs.records import Batch, Job
 from jobs.states import ENDED, State
-from jobs.store.choosing import conditions
+from jobs.store.choosing import conditions, figure
 from jobs.store.reading import BATCH_COLUMNS, JOB_COLUMNS, Reading, job_of
 from jobs.tables import batch_jobs, batches, jobs
 
@@ -44,14 +46,27 @@ class Listing(Reading):
         with self._reader.connect() as connection:
             return [job_of(row) for row in connection.execute(statement)]
 
-    def newest_jobs(self, which: JobFilter, before: UUID | None, limit: int | None) -> list[Job]:
-        """The jobs that `which` means made before one of them (None: up to now), newest first."""
-        statement = select(*JOB_COLUMNS).where(*conditions(which))
-        if before is not None:
-            statement = statement.where(jobs.c.id < before)
+    def list_jobs(
+        self,
+        which: JobFilter,
+        after: UUID | None,
+        limit: int | None,
+        order: Order = Order.NEWEST,
+    ) -> list[Job]:
+        """The jobs that `which` means behind one of them (None: from the first), in this order.
+
+        An order by a figure looks at all jobs that are meant. Those without it come last.
+        """
+        statement = select(*JOB_COLUMNS).where(*conditions(which)).limit(limit)
+        keys = [*_figure_keys(order), jobs.c.id]
+        if after is not None:
+            place = select(*keys).where(jobs.c.id == after).subquery()
+            here = tuple_(*(select(column).scalar_subquery() for column in place.columns))
+            row = tuple_(*keys)
+            statement = statement.where(row < here if order.descends else row > here)
+        ordered = (key.desc() if order.descends else key.asc() for key in keys)
         with self._reader.connect() as connection:
-            rows = connection.execute(statement.order_by(jobs.c.id.desc()).limit(limit))
-            return [job_of(row) for row in rows]
+            return [job_of(row) for row in connection.execute(statement.order_by(*ordered))]
 
     def batches(
         self, limit: int, *, before: UUID | None = None, tenant: str | None = None
@@ -90,3 +105,10 @@ class Listing(Reading):
             statement = statement.where(jobs.c.finished_at >= since)
         with self._reader.connect() as connection:
             return [job_of(row) for row in connection.execute(statement)]
+
+
+def _figure_keys(order: Order) -> list[ColumnElement[Any]]:
+    if order.figure is None:
+        return []
+    last = -math.inf if order.descends else math.inf
+    return [func.coalesce(figure(order.figure), literal(last))]

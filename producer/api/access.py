@@ -26,7 +26,9 @@ STATIC = "/static/"
 COOKIE = "edict_key"
 """Holds the key of somebody who logged in with a browser; scripts cannot read it."""
 
-_SUBMITTING = re.compile(r"/v1/(jobs|batches|uploads)|/v1/jobs/[^/]+/mark|/jobs/[^/]+/mark|/try")
+_SUBMITTING = re.compile(
+    r"/v1/(jobs|batches|uploads)|/v1/jobs/[^/]+/mark|/jobs/[^/]+/(mark|reproduce)|/try"
+)
 _LOOKING = frozenset({"/logout"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 

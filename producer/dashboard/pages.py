@@ -9,6 +9,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse
 
 from jobs.errors import InvalidInput
+from jobs.filters import Order
+from jobs.gates import Condition
 from jobs.lanes import INTERACTIVE_PRIORITY
 from jobs.marks import Verdict
 from jobs.states import LIVE, State
@@ -18,6 +20,7 @@ from producer.api.seen import Seen, TheView
 from producer.api.submitting import submit_job
 from producer.api.wishes import IMAGE, Asked, Upload
 from producer.dashboard import views
+from producer.dashboard.again import compared, make_again
 from producer.dashboard.commands import as_command, as_json
 from producer.dashboard.pictures import Pictures, What
 from producer.dashboard.rendering import FOLDER, page
@@ -28,6 +31,19 @@ KEPT_SECONDS = 86_400
 
 _STATIC = {path.name: path.read_bytes() for path in sorted((FOLDER / "static").iterdir())}
 _TYPES = {".css": "text/css", ".js": "text/javascript"}
+
+_FLAGGED = {"yes": True, "no": False}
+_ORDERS = {
+    "": "newest",
+    Order.OLDEST: "oldest",
+    Order.PSNR: "lowest PSNR",
+    Order.PSNR_DOWN: "highest PSNR",
+    Order.SIMILARITY: "least similar",
+    Order.SIMILARITY_DOWN: "most similar",
+    Order.MASK_AREA: "smallest mask",
+    Order.MASK_AREA_DOWN: "largest mask",
+}
+"""As the gallery calls them."""
 
 router = APIRouter(include_in_schema=False)
 
@@ -68,10 +84,14 @@ def gallery(
     kind: str = "",
     mark: str = "",
     code: str = "",
+    flagged: str = "",
+    where: Annotated[str, Query(max_length=500)] = "",
+    order: str = "",
     cursor: UUID | None = None,
 ) -> Response:
     """A batch: how far it is, and its jobs as a grid."""
     found = seen.batch(batch)
+    first = next(iter(_one(Order, "order", order)), Order.NEWEST)
     which = seen.jobs(
         batch=found.id,
         states=_one(State, "state", state),
@@ -79,8 +99,10 @@ def gallery(
         code=code or None,
         prompt=prompt or None,
         mark=next(iter(_one(Verdict, "mark", mark)), None),
+        flagged=_FLAGGED.get(flagged),
+        figures=tuple(map(Condition.parse, where.split())),
     )
-    cards, more = views.cards(seen, which, cursor)
+    cards, more = views.cards(seen, which, cursor, first)
     following = request.url.include_query_params(cursor=str(more)) if more else None
     return page(
         "batch.html",
@@ -89,7 +111,17 @@ def gallery(
         failures=seen.store.failures_of(found.id),
         cards=cards,
         next=None if following is None else f"{following.path}?{following.query}",
-        chosen={"prompt": prompt, "state": state, "kind": kind, "mark": mark, "code": code},
+        orders=_ORDERS,
+        chosen={
+            "prompt": prompt,
+            "state": state,
+            "kind": kind,
+            "mark": mark,
+            "code": code,
+            "flagged": flagged,
+            "where": where,
+            "order": order,
+        },
     )
 
 
@@ -120,19 +152,22 @@ def steer_batch(batch: str, what: str, seen: TheView) -> Response:
 
 
 @router.get("/jobs/{job_id}")
-def show_job(job_id: UUID, seen: TheView, batch: str = "") -> Response:
-    """A job: before and after, and everything that is known of it."""
+def show_job(job_id: UUID, seen: TheView, batch: str = "", repeats: UUID | None = None) -> Response:
+    """A job: before and after, all that is known of it, and how it compares to what it repeats."""
     job = seen.job(job_id)
     batches = views.batches_of(seen, job)
     within = next((row for row in batches if str(row.batch.id) == batch), None)
     here = within or next(iter(batches), None)
     readable = job.unreadable is None
+    first = None if repeats is None else seen.job(repeats)
     return page(
         "job.html",
         caller=seen.caller,
         batches=batches,
         here=here,
         is_live=job.state in LIVE,
+        first=first,
+        verdict=first and compared(seen, job, first),
         command=as_command(job) if readable else "",
         body=as_json(job) if readable else "",
         bytes_text=bytes_text,
@@ -165,6 +200,13 @@ async def mark(job_id: UUID, request: Request, seen: TheView) -> Response:
 
 def _mark(seen: Seen, job_id: UUID, verdict: Verdict | None) -> None:
     seen.store.mark(seen.job(job_id).id, verdict, seen.caller.name)
+
+
+@router.post("/jobs/{job_id}/reproduce")
+def reproduce(job_id: UUID, seen: TheView) -> Response:
+    """Make a result again from its own recipe, to see whether it comes out the same."""
+    made = make_again(seen, seen.job(job_id))
+    return RedirectResponse(f"/jobs/{made.job_id}?repeats={job_id}", 303)
 
 
 @router.post("/jobs/{job_id}/retry")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from jobs.filters import JobFilter
+from jobs.filters import JobFilter, Order
 from jobs.marks import Verdict
 from jobs.records import Batch, Job
 from jobs.specs import EditSpec
@@ -88,9 +88,11 @@ def row_of(seen: Seen, batch: Batch, counts: dict[State, int]) -> Row:
     return Row(batch, seen.name_of(batch) or str(batch.id), counts)
 
 
-def cards(seen: Seen, which: JobFilter, before: UUID | None) -> tuple[list[Card], UUID | None]:
-    """A page of a gallery, newest first, and where the next one starts."""
-    found = seen.store.newest_jobs(which, before, PAGE + 1)
+def cards(
+    seen: Seen, which: JobFilter, after: UUID | None, order: Order
+) -> tuple[list[Card], UUID | None]:
+    """A page of a gallery, and where the next one starts."""
+    found = seen.store.list_jobs(which, after, PAGE + 1, order)
     shown = cards_of(seen, found[:PAGE])
     return shown, found[PAGE - 1].id if len(found) > PAGE else None
 
@@ -116,7 +118,7 @@ def neighbours(seen: Seen, job: Job, batch: Batch | None) -> dict[str, Any]:
     if batch is None:
         return {"newer": None, "older": None}
     newer = seen.store.page_of(batch.id, job.id, 1)
-    older = seen.store.newest_jobs(seen.jobs(batch=batch.id), job.id, 1)
+    older = seen.store.list_jobs(seen.jobs(batch=batch.id), job.id, 1)
     return {"newer": next(iter(newer), None), "older": next(iter(older), None)}
 
 

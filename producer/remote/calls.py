@@ -199,6 +199,8 @@ def _params(which: JobFilter) -> dict[str, Any]:
         "model": which.model,
         "prompt": which.prompt,
         "mark": which.mark,
+        "flagged": which.flagged,
+        "where": [each.written for each in which.figures],
     }
     return {name: value for name, value in given.items() if value is not None}
 

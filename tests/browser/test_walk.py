@@ -88,6 +88,28 @@ def test_what_was_approved_with_the_keyboard_is_exported_and_nothing_else(
     assert edited == [f"{chosen}.edited.png"]
 
 
+def test_a_result_is_made_again_and_has_the_same_bytes(page: Page):
+    page.goto("/batches/fruit")
+    page.locator(".card a").first.click()
+    page.get_by_role("button", name="Reproduce").click()
+
+    expect(page.get_by_text("A repetition of job")).to_contain_text("the same bytes", timeout=ENDS)
+
+
+def test_what_is_least_like_its_original_comes_first_when_asked_for(page: Page):
+    page.goto("/batches/fruit")
+    page.get_by_label("First").select_option("least similar")
+    page.get_by_label("Figures").fill("similarity<1")
+    page.get_by_role("button", name="Filter").click()
+    expect(page.locator(".card")).to_have_count(6)
+    first = page.locator(".card").first.get_attribute("data-job")
+
+    page.get_by_label("First").select_option("most similar")
+    page.get_by_role("button", name="Filter").click()
+
+    expect(page.locator(".card").last).to_have_attribute("data-job", str(first))
+
+
 def test_one_can_go_from_job_to_job_and_back_with_the_keyboard(page: Page):
     page.goto("/batches/fruit")
     first = page.locator(".card").first

@@ -7,6 +7,8 @@ from uuid import UUID
 import structlog
 from fastapi import APIRouter, Depends, Query, Response
 
+from jobs.filters import Order
+from jobs.gates import Condition
 from jobs.marks import Verdict
 from jobs.records import Job
 from jobs.states import State
@@ -59,10 +61,18 @@ def list_(
     model: str | None = None,
     prompt: Annotated[str | None, Query(description="Found in a prompt.")] = None,
     mark: Annotated[Verdict | None, Query(description="What people said of it.")] = None,
+    flagged: Annotated[
+        bool | None, Query(description="Whether it fell short of the batch's gate.")
+    ] = None,
+    where: Annotated[
+        list[Annotated[str, Query(max_length=100)]],
+        Query(description="Conditions on figures.", examples=[["psnr>=25"]], max_length=10),
+    ] = [],  # noqa: B006
+    order: Annotated[Order, Query(description="What comes first.")] = Order.NEWEST,
     cursor: Annotated[UUID | None, Query(description="`next` of the page before.")] = None,
     limit: Limit = 50,
 ) -> Any:
-    """List jobs, newest first."""
+    """List jobs."""
     which = seen.jobs(
         batch=None if batch is None else seen.batch(batch).id,
         states=tuple(state),
@@ -71,9 +81,11 @@ def list_(
         model=model,
         prompt=prompt,
         mark=mark,
+        flagged=flagged,
+        figures=tuple(map(Condition.parse, where)),
     )
     # One more than asked for tells whether there is a next page.
-    found = seen.store.newest_jobs(which, cursor, limit + 1)
+    found = seen.store.list_jobs(which, cursor, limit + 1, order)
     more = found[limit - 1].id if len(found) > limit else None
     return {"items": [plain_job(job) for job in found[:limit]], "next": more}
 
