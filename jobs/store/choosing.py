@@ -54,7 +54,8 @@ def figure(name: str) -> ColumnElement[Any]:
     value = jobs.c.result[name]
     if name in _TRUTHS:
         return case((value.as_boolean(), 1.0), (~value.as_boolean(), 0.0))
-    return value.as_float()
+    number: ColumnElement[Any] = value.as_float()
+    return number
 
 
 _TRUTHS = ("exact", "inversion_reused")
