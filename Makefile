@@ -25,6 +25,7 @@ demo: $(VENV)/.demo
 # Fast tests first: what is broken shows early.
 test: $(VENV)/.dev
 	@$(BIN)/python -m tests.browser.browsers
+	@$(BIN)/python -m tests.deploy.helm
 	$(BIN)/python -m pytest -m "not slow" -n 2
 	$(BIN)/python -m pytest -m slow
 

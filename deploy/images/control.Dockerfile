@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# `edict` without torch: control, migrate, and the commands that submit and follow work.
+# `edict` without torch: control, the HTTP API, migrate, and what submits and follows work.
 # Build from the root of the checkout: docker build -f deploy/images/control.Dockerfile .
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 
@@ -7,7 +7,7 @@ FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
 COPY . .
 RUN python -m venv /opt/edict \
-    && /opt/edict/bin/pip install --no-cache-dir -c constraints.txt '.[bulk]'
+    && /opt/edict/bin/pip install --no-cache-dir -c constraints.txt '.[bulk,serve]'
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/edict /opt/edict

@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
 # `edict worker` with torch, whose wheels bring the CUDA libraries; the base gives the rest.
-# Weights are not in the image: HF_HOME is a volume that outlives the container.
+# Weights are not in the image: HF_HOME is a volume that outlives the container, and
+# `edict prefetch` fills it ahead of time.
 # Build from the root of the checkout: docker build -f deploy/images/worker.Dockerfile .
 ARG CUDA_IMAGE=nvidia/cuda:12.8.1-base-ubuntu24.04
 
@@ -29,5 +30,8 @@ ENV PATH=/opt/edict/bin:$PATH \
 VOLUME /var/cache/edict
 USER 10001
 WORKDIR /tmp
+# Loading a model, and compiling it, takes minutes.
+HEALTHCHECK --start-period=20m --interval=60s --timeout=30s --retries=5 \
+    CMD ["edict", "workers", "--here"]
 ENTRYPOINT ["edict"]
 CMD ["worker"]

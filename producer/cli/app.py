@@ -21,6 +21,7 @@ from producer.cli import (
     job,
     keys,
     migrate,
+    prefetch,
     prune,
     reproduce,
     results,
@@ -49,7 +50,8 @@ ORDER = (
     "submit", "bulk", "schedule", "batches", "status", "watch", "gate", "results", "export",
     "gallery", "reproduce", "eval",
     "job", "failures", "retry", "cancel", "pause", "resume", "webhooks", "workers",
-    "worker", "control", "serve", "open", "keys", "migrate", "doctor", "retention", "prune",
+    "worker", "prefetch", "control", "serve", "open", "keys", "migrate", "doctor", "retention",
+    "prune",
 )  # fmt: skip
 
 
@@ -113,6 +115,7 @@ app.command("resume", rich_help_panel=_STEER, epilog=steer.RESUME_EXAMPLES)(stee
 app.add_typer(webhooks.app, name="webhooks", rich_help_panel=_STEER)
 app.command("workers", rich_help_panel=_STEER, epilog=workers.EXAMPLES)(workers.workers)
 app.command("worker", rich_help_panel=_RUN, epilog=worker.EXAMPLES)(worker.worker)
+app.command("prefetch", rich_help_panel=_RUN, epilog=prefetch.EXAMPLES)(prefetch.prefetch)
 app.command("control", rich_help_panel=_RUN, epilog=control.EXAMPLES)(control.control)
 app.command("serve", rich_help_panel=_RUN, epilog=serve.EXAMPLES)(serve.serve)
 app.command("open", rich_help_panel=_RUN, epilog=open_.EXAMPLES)(open_.open_)

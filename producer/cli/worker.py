@@ -22,18 +22,28 @@ def worker(devices: Devices = "all", model: Model = None, home: Home = None) -> 
     Ctrl-C or SIGTERM ends it: jobs that can end within EDICT_STOP_GRACE_SECONDS do, the others go
     back to the queue. A second signal, or SIGQUIT, sends all of them back at once.
     """
-    from jobs.errors import ConfigurationError
     from jobs.logs import configure_logging
     from jobs.settings import load_settings
 
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise ConfigurationError(
-            f"a worker needs {', '.join(missing)}, not installed here; "
-            "run pip install 'edict[worker]'"
-        )
+    check_installed()
     stop = stop_on_signals()
     hurry = hurry_on_signals(stop)
     configure_logging()
     settings = load_settings(home).require_services()
     run_workers = import_module("worker.main").run_workers
     raise typer.Exit(run_workers(settings, device_names(devices), model, stop=stop, hurry=hurry))
+
+
+def check_installed() -> None:
+    """See that this environment has what workers need.
+
+    Raises:
+        ConfigurationError: names what is missing.
+    """
+    from jobs.errors import ConfigurationError
+
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise ConfigurationError(
+            f"a worker needs {', '.join(missing)}, not installed here; "
+            "run pip install 'edict[worker]'"
+        )

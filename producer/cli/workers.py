@@ -1,10 +1,12 @@
 """`edict workers`: who works, on what device, and at what."""
 
 import json as js
+import socket
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.markup import escape
 
 from producer.cli.options import Home, Json, examples
@@ -13,20 +15,35 @@ from producer.text import seconds_text
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
     from jobs.records import Job, Worker
 
 EXAMPLES = examples(
     "edict workers",
+    "edict workers --here                 [dim]for health checks[/]",
     "edict workers --json | jq -r '.[] | select(.alive | not) | .name'",
 )
 
 
-def workers(json: Json = False, home: Home = None) -> None:
+def workers(
+    json: Json = False,
+    here: Annotated[
+        bool,
+        typer.Option(
+            "--here",
+            help="Print nothing, and end with 1 if no worker of this host lives. While the "
+            "database is away nobody can tell: that ends with 0.",
+        ),
+    ] = False,
+    home: Home = None,
+) -> None:
     """List the worker processes: device, model, lanes, last heartbeat, and what they run.
 
     One that was killed stays in the list, silent; its jobs were given to others.
     """
+    if here:
+        raise typer.Exit(0 if _lives_here(home) else 1)
     from jobs.filters import JobFilter
     from jobs.states import State
     from jobs.store.base import utc_now
@@ -48,6 +65,19 @@ def workers(json: Json = False, home: Home = None) -> None:
         _print_json(rows)
     else:
         _print_table(rows, now)
+
+
+def _lives_here(home: "Path | None") -> bool:
+    from jobs.errors import ServiceUnavailable
+    from producer.cli.services import open_client
+
+    try:
+        with open_client(home) as client:
+            lease = client.settings.lease_seconds
+            alive = client.store.live_workers(seen_within=lease)
+    except ServiceUnavailable:
+        return True
+    return any(worker.host == socket.gethostname() for worker in alive)
 
 
 def _print_json(rows: "Sequence[tuple[Worker, list[Job], bool]]") -> None:

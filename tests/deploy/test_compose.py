@@ -1,0 +1,143 @@
+"""The compose file, the images and the units agree with the code and with each other."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jobs.settings import Settings
+from worker.main import STOP_SECONDS
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+COMPOSE = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
+DOCKERFILES = sorted((DEPLOY / "images").glob("*.Dockerfile"))
+GRACE = Settings.model_fields["stop_grace_seconds"].default + STOP_SECONDS
+"""Seconds that a worker may take to stop."""
+SETTINGS = {f"EDICT_{name.upper()}" for name in Settings.model_fields}
+
+
+def compose_seconds(text: str) -> float:
+    [number] = re.findall(r"^(\d+)s$", text)
+    return float(number)
+
+
+def of_ours() -> dict[str, dict[str, Any]]:
+    return {
+        name: service
+        for name, service in COMPOSE["services"].items()
+        if service["image"].startswith("edict-")
+    }
+
+
+def test_every_service_of_the_compose_file_waits_for_services_that_are_there():
+    services = COMPOSE["services"]
+    assert {"postgres", "redis", "s3", "migrate", "control", "api", "worker-0"} <= set(services)
+
+    for service in services.values():
+        for name, how in service.get("depends_on", {}).items():
+            healthy = how["condition"] == "service_healthy"
+            assert "healthcheck" in services[name] if healthy else "command" in services[name]
+
+
+def test_every_volume_of_the_compose_file_is_declared_and_used():
+    used = {
+        mount.split(":")[0]
+        for service in COMPOSE["services"].values()
+        for mount in service.get("volumes", [])
+        if not mount.startswith("..")
+    }
+
+    assert used == set(COMPOSE["volumes"])
+
+
+def test_redis_keeps_an_append_only_file():
+    command = COMPOSE["services"]["redis"]["command"]
+
+    assert command[command.index("--appendonly") + 1] == "yes"
+
+
+def test_our_containers_may_write_nothing_but_what_is_named():
+    for name, service in of_ours().items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+
+
+def test_no_password_is_written_in_the_compose_file():
+    for service in COMPOSE["services"].values():
+        for name, value in service.get("environment", {}).items():
+            if re.search("PASSWORD|SECRET|AUTH|_URL", name) and name != "EDICT_S3_ENDPOINT_URL":
+                assert re.search(r"\$\{\w+PASSWORD:\?", value), name
+
+
+def test_every_variable_of_our_services_is_a_setting():
+    for service in of_ours().values():
+        assert set(service["environment"]) <= SETTINGS
+        assert {"EDICT_DATABASE_URL", "EDICT_REDIS_URL", "EDICT_S3_BUCKET"} <= set(
+            service["environment"]
+        )
+
+
+def test_every_service_manager_waits_longer_than_a_worker_takes_to_stop():
+    unit = (DEPLOY / "systemd" / "edict-worker@.service").read_text()
+    [systemd] = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    workers = [each for name, each in of_ours().items() if name.startswith("worker")]
+    assert workers
+
+    assert float(systemd) > GRACE
+    for worker in workers:
+        assert compose_seconds(worker["stop_grace_period"]) > GRACE
+
+
+def test_every_worker_has_a_device_of_its_own():
+    devices = [
+        device["device_ids"]
+        for name, service in of_ours().items()
+        if name.startswith("worker")
+        for device in service["deploy"]["resources"]["reservations"]["devices"]
+    ]
+    assert devices
+    assert len(devices) == len({str(each) for each in devices})
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_images_are_not_root_and_copy_only_what_the_context_lets_in(path: Path):
+    lines = path.read_text().splitlines()
+    ignore = (DEPLOY.parent / ".dockerignore").read_text().split()
+
+    assert [line for line in lines if line.startswith("USER ")] == ["USER 10001"]
+    assert "*" in ignore
+    for line in ignore:
+        if line.startswith("!"):
+            assert (DEPLOY.parent / line[1:]).exists(), line
+    assert not any(re.search(r":latest|^ADD ", line) for line in lines)
+
+
+def test_the_control_image_has_no_torch():
+    text = (DEPLOY / "images" / "control.Dockerfile").read_text()
+
+    assert "'.[bulk,serve]'" in text
+    assert "[worker" not in text
+
+
+def test_the_compose_file_is_one_by_its_specification():
+    file = DEPLOY / "compose" / "compose.yaml"
+
+    done = tool("check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(file))
+
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
+def test_hadolint_finds_nothing_to_complain_of(path: Path):
+    done = tool("hadolint", str(path))
+
+    assert done.returncode == 0, done.stdout
+
+
+def tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name(name)
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
