@@ -83,7 +83,7 @@ def test_a_role_is_refused_all_that_its_process_does_not_do(
     for statement in DENIED[role]:
         with (
             engine.connect() as connection,
-            pytest.raises(ProgrammingError, match="permission denied|must be owner"),
+            pytest.raises(ProgrammingError, match=r"permission denied|must be owner"),
         ):
             connection.execute(text(statement))
 
