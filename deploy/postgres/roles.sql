@@ -53,6 +53,8 @@ GRANT USAGE ON SCHEMA public TO edict_control, edict_api, edict_worker, edict_sc
 -- Everybody's: triggers count a batch's jobs in the name of whoever changes them.
 GRANT INSERT ON batch_tallies TO edict_control, edict_api, edict_worker;
 GRANT USAGE ON SEQUENCE batch_tallies_shard TO edict_control, edict_api, edict_worker;
+-- Which tables are there.
+GRANT SELECT ON alembic_version TO edict_control, edict_api, edict_worker;
 
 -- Workers: claim, renew, and end what is there; neither make a job nor change what one asks for.
 GRANT SELECT ON jobs TO edict_worker;
