@@ -7,7 +7,8 @@ is accepted. See `jobs.store` for what makes repeated and lost messages harmless
 
 from celery import Celery
 
-from jobs.errors import ConfigurationError, ServiceUnavailable
+from jobs.errors import ServiceUnavailable
+from jobs.redis_url import redis_url, trust_remedy
 from jobs.settings import Settings, without_password
 
 VISIBILITY_TIMEOUT_SECONDS = 3_600
@@ -25,22 +26,14 @@ _RECONNECT = {"max_retries": 1, "interval_start": 0.1}
 """A producer that meets a dead Redis says so at once: the rows are committed, and the control
 process announces them later. (Workers wait for it: Celery's consumer has a policy of its own.)"""
 
-_SCHEMES = ("redis://", "rediss://", "redis+socket://", "sentinel://")
-
 
 def make_app(settings: Settings) -> Celery:
     """Make the app that talks to `settings.redis_url`; nothing is connected yet.
 
     Raises:
-        ConfigurationError: it is not the URL of a Redis.
+        ConfigurationError: see `redis_url`.
     """
-    url = settings.redis_url.get_secret_value()
-    if not url.startswith(_SCHEMES):
-        raise ConfigurationError(
-            f"EDICT_REDIS_URL {without_password(url)!r} does not begin with one of "
-            f"{', '.join(_SCHEMES)}; use for example redis://:password@host:6379/0"
-        )
-    app = Celery("edict", broker=url)
+    app = Celery("edict", broker=redis_url(settings))
     app.conf.update(
         accept_content=["json"],
         task_serializer="json",
@@ -85,5 +78,6 @@ def check_broker(app: Celery) -> None:
     except Exception as error:  # kombu hands on whatever its transport raised
         url = without_password(str(app.conf.broker_url))
         raise ServiceUnavailable(
-            f"Redis {url} does not answer: {error}. Check that it runs and EDICT_REDIS_URL"
+            f"Redis {url} does not answer: {error}. {trust_remedy(str(error))}"
+            "Check that it runs and EDICT_REDIS_URL"
         ) from None

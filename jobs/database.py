@@ -67,8 +67,18 @@ def check_database(engine: Engine) -> None:
         url = without_password(engine.url.render_as_string(hide_password=True))
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise ServiceUnavailable(
-            f"database {url} does not answer: {reason}. Check that it runs and EDICT_DATABASE_URL"
+            f"database {url} does not answer: {reason}. {_trust_remedy(reason)}Check that it runs "
+            "and EDICT_DATABASE_URL"
         ) from None
+
+
+def _trust_remedy(reason: str) -> str:
+    """What to do where the server's certificate was refused; nothing for other reasons."""
+    if "certificate" not in reason:
+        return ""
+    return (
+        "It must be signed, for the host's name, by whom sslrootcert=/path/ca.pem in the URL says. "
+    )
 
 
 def _postgresql(url: URL, pool_size: int) -> Engine:

@@ -111,6 +111,11 @@ class ObjectStore:
         bucket, _, key = path.partition("/")
         if scheme != "s3" or not bucket or not key:
             raise InvalidInput("source.uri", f"{uri!r} is not of the form s3://bucket/key")
+        # Some servers read them as a file system does, and would leave the bucket or the prefix.
+        if not {".", ".."}.isdisjoint(key.replace("\\", "/").split("/")):
+            raise InvalidInput(
+                "source.uri", f"{uri!r} has a part that is '.' or '..'; give the key in full"
+            )
         if bucket not in self._readable:
             raise InvalidInput(
                 "source.uri",

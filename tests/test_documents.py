@@ -16,6 +16,23 @@ DOCUMENTS = [
     ROOT / "Makefile",
     *sorted((ROOT / "deploy").rglob("*.*")),
 ]
+READ_BY_USERS = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "deploy").rglob("*.md")),
+]
+NAMING = [
+    *DOCUMENTS,
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / ".ci").iterdir()),
+    *(
+        path
+        for package in ("edict_engine", "jobs", "producer", "worker", "migrations", "tools", "bench")
+        for path in sorted((ROOT / package).rglob("*.py"))
+    ),
+]
+"""Where variables are named; messages and comments of the code included."""
+SETTINGS = {f"EDICT_{name.upper()}" for name in Settings.model_fields}
 OUTSIDE_OF_SETTINGS = {"EDICT_DIE_WITH_PARENT"}
 """Read by the command line itself, before there are settings."""
 
@@ -24,12 +41,30 @@ def text_of(path: Path) -> str:
     return path.read_text()
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_every_variable_that_is_named_is_a_setting(path: Path):
-    named = set(re.findall(r"\bEDICT_(?!TEST_)[A-Z0-9_]+\b", text_of(path)))
+def variables_of(path: Path) -> set[str]:
+    """Names in full: one that ends in `_` is the beginning of several."""
+    return set(re.findall(r"\bEDICT_(?!TEST_)[A-Z0-9_]*[A-Z0-9]\b", text_of(path)))
 
-    known = {f"EDICT_{name.upper()}" for name in Settings.model_fields}
-    assert named <= known | OUTSIDE_OF_SETTINGS
+
+def test_every_variable_that_is_named_is_a_setting():
+    wrong = {
+        str(path.relative_to(ROOT)): unknown
+        for path in NAMING
+        if (unknown := variables_of(path) - SETTINGS - OUTSIDE_OF_SETTINGS)
+    }
+    named = set().union(*map(variables_of, NAMING))
+
+    assert not wrong
+    assert named > OUTSIDE_OF_SETTINGS
+
+
+def test_every_setting_is_documented():
+    documented = set().union(*map(variables_of, READ_BY_USERS))
+
+    assert documented >= SETTINGS
+    rows = re.findall(r"^\| `(EDICT_\w+)` \|", text_of(ROOT / "docs" / "settings.md"), re.MULTILINE)
+    assert len(rows) == len(set(rows))
+    assert set(rows) <= SETTINGS
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
+from jobs.redis_url import redis_url
 from producer.api.access import OPEN, Access
 from producer.api.bodies import BodyLimit
 from producer.api.events import SharedCounts
@@ -31,7 +32,7 @@ def make_api(client: Client, *, keyless: bool) -> ASGIApp:
     return SecurityHeaders(
         BodyLimit(
             Access(
-                Rates(Idempotency(app, client.store), client.settings.redis_url.get_secret_value()),
+                Rates(Idempotency(app, client.store), redis_url(client.settings)),
                 client.store,
                 keyless=keyless,
             ),

@@ -208,6 +208,12 @@ def test_what_is_no_address_is_refused(objects: ObjectStore, uri: str) -> None:
         objects.locate(uri)
 
 
+@pytest.mark.parametrize("key", ["../ours/a", "a/../../ours/a", "./a", "a/..", "a/..\\b"])
+def test_a_key_that_climbs_out_of_its_place_is_refused(objects: ObjectStore, key: str) -> None:
+    with pytest.raises(InvalidInput, match="give the key in full"):
+        objects.locate(f"s3://{objects.bucket}/{key}")
+
+
 def test_an_allowed_bucket_can_be_read(s3: S3Server, bucket: str, s3_client: "S3Client") -> None:
     s3_client.put_object(Bucket=bucket, Key="a.png", Body=b"pixels")
     ours = settings_for(s3, "ours", source_buckets=(bucket,))
