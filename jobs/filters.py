@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from typing import TYPE_CHECKING
 from uuid import UUID
 
-from jobs.gates import Condition
 from jobs.marks import Verdict
 from jobs.states import State
+
+if TYPE_CHECKING:
+    # It brings pydantic, which the command line does without until it must.
+    from jobs.gates import Condition
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class JobFilter:
     mark: Verdict | None = None
     flagged: bool | None = None
     """Whether it fell short of the gate of `batch` (of any of its batches, without one)."""
-    figures: tuple[Condition, ...] = ()
+    figures: "tuple[Condition, ...]" = ()
     """What must be true of its result."""
     tenant: str | None = None
 

@@ -21,13 +21,14 @@ READ_BY_USERS = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "deploy").rglob("*.md")),
 ]
+PACKAGES = ("edict_engine", "jobs", "producer", "worker", "migrations")
 NAMING = [
     *DOCUMENTS,
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / ".ci").iterdir()),
     *(
         path
-        for package in ("edict_engine", "jobs", "producer", "worker", "migrations", "tools", "bench")
+        for package in (*PACKAGES, "tools", "bench")
         for path in sorted((ROOT / package).rglob("*.py"))
     ),
 ]

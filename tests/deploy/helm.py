@@ -78,6 +78,17 @@ def render(version: str, values: Mapping[str, object]) -> list[dict[str, Any]]:
     return [each for each in yaml.safe_load_all(done.stdout) if each]
 
 
+def scaling_query(objects: Iterable[Mapping[str, Any]], pool: str = "default") -> str:
+    """What KEDA asks the database for a pool."""
+    [query] = [
+        trigger["metadata"]["query"]
+        for each in objects
+        if each["kind"] == "ScaledObject" and each["metadata"]["name"] == f"edict-worker-{pool}"
+        for trigger in each["spec"]["triggers"]
+    ]
+    return str(query)
+
+
 def main() -> None:
     """Look for Helm, and try to get it."""
     if find_helm() is None and (sys.platform, platform.machine()) == ("linux", "x86_64"):

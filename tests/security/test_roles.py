@@ -14,9 +14,9 @@ from jobs.states import State
 from jobs.store import JobStore
 from jobs.store.base import utc_now
 from jobs.tables import metadata
+from tests.deploy.helm import MISSING, find_helm, render, scaling_query
 from tests.jobs.factories import LEASE, RESULT, claim, edit, queue
 from tests.security import roles
-from tests.test_deploy import scaling_query
 
 ROOT = Path(__file__).parents[2]
 KEY = "inversions/ab/cd/abcd.safetensors"
@@ -215,8 +215,10 @@ def called_by_workers() -> set[str]:
     return named
 
 
+@pytest.mark.skipif(find_helm() is None, reason=MISSING)
 def test_the_scaler_counts_with_the_shipped_query(opened: Callable[[str], Engine], owner: JobStore):
     queue(owner, 2)
+    query = scaling_query(render("1.34.0", {}))
 
     with opened("edict_scaler").connect() as connection:
-        assert connection.connection.cursor().execute(scaling_query()).fetchone() == (2,)
+        assert connection.connection.cursor().execute(query).fetchone() == (2,)
