@@ -125,6 +125,11 @@ class Engine:
         self._thread.join()
 
     @property
+    def busy_rows(self) -> int:
+        """Rows of batches that have work at the moment."""
+        return self._lanes.busy_rows
+
+    @property
     def rungs(self) -> tuple[int, ...]:
         """The row counts that it began with, ascending."""
         return self._rungs

@@ -60,6 +60,11 @@ class Lanes:
         self._groups: dict[GroupKey, Group] = {}
 
     @property
+    def busy_rows(self) -> int:
+        """Rows of batches that have work; may be asked by any thread, and is a moment old then."""
+        return sum(group.busy_rows for group in list(self._groups.values()))
+
+    @property
     def idle(self) -> bool:
         """Whether nothing runs or waits."""
         return not (self._waiting or self._groups)

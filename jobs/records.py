@@ -143,6 +143,8 @@ class Claim:
     priority: int = 0
     losses: int = 0
     """Workers that fell silent while they ran it: if any, it is to run alone."""
+    waited: float | None = None
+    """Seconds from its announcement to this claim."""
 
 
 @dataclass(frozen=True)

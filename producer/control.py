@@ -25,7 +25,7 @@ from jobs.settings import Settings
 from jobs.store.base import utc_now
 from producer.client import Client
 from producer.expiry import LeaseExpiry
-from producer.metrics import metrics_server
+from producer.metrics import ACTIONS, metrics_server
 from producer.retention import Pruner
 from producer.schedules.due import make_firings
 from producer.schedules.fire import Firer
@@ -79,8 +79,12 @@ def chores(client: Client, stop: threading.Event) -> list[Chore]:
     expiry = LeaseExpiry(store, lease=settings.lease_seconds)
 
     def announce() -> None:
-        reconcile(store, app, redeliver_after=settings.redeliver_seconds)
-        dispatch(store, app, window=settings.announce_window)
+        lost = reconcile(store, app, redeliver_after=settings.redeliver_seconds)
+        ACTIONS.labels("announced_again").inc(lost)
+        ACTIONS.labels("announced").inc(dispatch(store, app, window=settings.announce_window))
+
+    def expire() -> None:
+        ACTIONS.labels("expired").inc(expiry.look())
 
     def fire() -> None:
         make_firings(store, utc_now())
@@ -93,7 +97,7 @@ def chores(client: Client, stop: threading.Event) -> list[Chore]:
             pruner.run()
 
     return [
-        Chore("leases", expiry.look),
+        Chore("leases", expire),
         Chore("jobs", announce),
         Chore("tallies", store.fold_tallies),
         Chore("schedules", fire),

@@ -30,8 +30,8 @@ class LeaseExpiry:
         self._answered = clock()
         self._judge_from = self._answered
 
-    def look(self) -> None:
-        """Expire what is to be expired; to be called several times a lease.
+    def look(self) -> int:
+        """Expire what is to be expired, and say how many; to be called several times a lease.
 
         Raises:
             SQLAlchemyError: the database does not answer.
@@ -40,8 +40,10 @@ class LeaseExpiry:
         if now - self._answered > self._lease / 2:
             # Ours or everybody's: what the database did not hear meanwhile is not known.
             self._judge_from = now + self._lease
+        expired = 0
         if now < self._judge_from:
             self._store.check_answers()
         elif expired := self._store.expire_leases():
             _log.warning("leases.expired", jobs=expired)
         self._answered = self._clock()
+        return expired

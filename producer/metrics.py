@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import prometheus_client
 import structlog
 from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.core import GaugeMetricFamily
@@ -22,6 +23,14 @@ from jobs.store.measuring import Figures
 
 LIVE_SECONDS = 60.0
 """A worker counts that gave a sign of life in this time."""
+
+ACTIONS = prometheus_client.Counter(
+    "edict_control_actions",
+    "What this control process did to jobs: announced, announced_again, expired (a lease).",
+    ["action"],
+    registry=None,
+)
+"""The only figure that is a process's own: take the sum of both."""
 
 _log = structlog.get_logger()
 
@@ -101,6 +110,7 @@ def metrics_server(store: JobStore, port: int | None) -> Iterator[None]:
         return
     registry = CollectorRegistry()
     registry.register(Standing(store))
+    registry.register(ACTIONS)
     try:
         server, thread = start_http_server(port, registry=registry)
     except OSError as error:

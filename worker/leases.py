@@ -19,6 +19,7 @@ import structlog
 
 from jobs.records import Claim
 from jobs.store import JobStore
+from worker import metrics
 from worker.turns import InversionTurns
 
 HEARTBEAT_SECONDS = 2.0
@@ -109,6 +110,9 @@ class LeaseKeeper:
         )
 
     def _keep(self, claims: list[Claim]) -> list[Claim]:
+        for claim in claims:
+            if claim.waited is not None:
+                metrics.CLAIMS.observe(claim.waited)
         with self._lock:
             self._held.update({_key(claim): _Held() for claim in claims})
         return claims
@@ -159,6 +163,7 @@ class LeaseKeeper:
             lost = [
                 key for key in believed if key not in held and self._held.pop(key, None) is not None
             ]
+        metrics.LOST.inc(len(lost))
         for job_id, _ in lost:
             _log.warning("lease.lost", job=str(job_id), worker=self._worker)
 

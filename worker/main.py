@@ -16,6 +16,7 @@ from jobs.errors import ConfigurationError
 from jobs.processes import Child
 from jobs.settings import Settings
 from worker.devices import Device, find_devices
+from worker.exposition import Exposition, exposition
 
 POLL_SECONDS = 0.2
 STOP_SECONDS = 20.0
@@ -31,10 +32,11 @@ _log = structlog.get_logger()
 class DeviceProcess:
     """The process of one device, through all its lives."""
 
-    def __init__(self, device: Device, child: Child) -> None:
+    def __init__(self, device: Device, child: Child, told: Exposition) -> None:
         self.device = device
         self.beyond_help = False
         self._child = child
+        self._told = told
         self._delay = RESTART_SECONDS
         self._started_at = 0.0
         self._due_at = time.monotonic()
@@ -53,6 +55,7 @@ class DeviceProcess:
 
     def _plan(self, now: float) -> None:
         status = self._child.poll()
+        self._told.forget_moment_of(self._child.pid)
         if status == os.EX_CONFIG:
             self.beyond_help = True
             _log.error("device.beyond_help", device=self.device.name, status=status)
@@ -84,21 +87,35 @@ def run_workers(
     *,
     stop: threading.Event | None = None,
     hurry: threading.Event | None = None,
+    metrics_port: int | None = None,
 ) -> int:
     """Supervise a process for each device until `stop` is set; returns the exit status.
 
-    Processes that are stopping give back at once what they hold when `hurry` is set, too.
+    Processes that are stopping give back at once what they hold when `hurry` is set, too. With
+    `metrics_port`, tell Prometheus there what they do.
 
     Raises:
-        ConfigurationError: a device is not there, or every process says that its settings or its
-            model are wrong.
+        ConfigurationError: a device is not there, the port is taken, or every process says that
+            its settings or its model are wrong.
     """
-    stopping = stop or threading.Event()
     settings.require_services()
-    processes = [
-        DeviceProcess(device, _child(settings, device, model or settings.default_model))
-        for device in find_devices(devices)
-    ]
+    with exposition(metrics_port) as told:
+        processes = [
+            DeviceProcess(
+                device, _child(settings, device, model or settings.default_model, told), told
+            )
+            for device in find_devices(devices)
+        ]
+        _supervise(processes, settings, stop or threading.Event(), hurry or threading.Event())
+    return 0
+
+
+def _supervise(
+    processes: Sequence[DeviceProcess],
+    settings: Settings,
+    stopping: threading.Event,
+    hurry: threading.Event,
+) -> None:
     try:
         while not stopping.is_set():
             for process in processes:
@@ -110,18 +127,20 @@ def run_workers(
             stopping.wait(POLL_SECONDS)
     finally:
         _log.info("worker.stopping", grace_seconds=settings.stop_grace_seconds)
-        _stop(processes, settings.stop_grace_seconds + STOP_SECONDS, hurry or threading.Event())
-    return 0
+        _stop(processes, settings.stop_grace_seconds + STOP_SECONDS, hurry)
 
 
-def _child(settings: Settings, device: Device, model: str) -> Child:
+def _child(settings: Settings, device: Device, model: str, told: Exposition) -> Child:
     command = [sys.executable, "-m", "worker", "--device", device.name]
     command += ["--torch-device", device.torch_name, "--model", model]
     if device.cores:
         command += ["--cores", ",".join(map(str, device.cores))]
-    environment = (
-        os.environ | dict(device.environment) | {"EDICT_HOME": str(settings.home.resolve())}
-    )
+    environment = {
+        **os.environ,
+        **device.environment,
+        **told.environment,
+        "EDICT_HOME": str(settings.home.resolve()),
+    }
     return Child(f"worker {device.name}", command, environment=environment)
 
 

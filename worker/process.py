@@ -46,6 +46,7 @@ from worker.express import Express
 from worker.health import DeviceHealth
 from worker.isolation import Isolation
 from worker.leases import LeaseKeeper
+from worker.metrics import DeviceSampler
 from worker.noise import NoiseFinder
 from worker.perform import Performer
 from worker.shard import ShardRunner
@@ -82,6 +83,7 @@ def run_process(settings: Settings, *, model: str, device: str, torch_device: st
         loaded = _load(settings, model, torch_device)
         store = JobStore(database, max_attempts=settings.max_attempts)
         engine = stack.enter_context(_engine(settings, loaded))
+        stack.enter_context(DeviceSampler(engine, device, loaded.device))
         worker = stack.enter_context(_registered(store, device, loaded, engine.rungs))
         lease = settings.lease_seconds
         keeper = stack.enter_context(

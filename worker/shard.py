@@ -15,7 +15,9 @@ from edict_engine.errors import Cancelled, EngineClosed
 from jobs.errors import LeaseLost
 from jobs.records import Claim
 from jobs.specs import InversionSpec
+from jobs.states import State
 from jobs.store import JobStore
+from worker import metrics
 from worker.failures import classify
 from worker.health import DeviceHealth
 from worker.isolation import Isolation
@@ -92,6 +94,7 @@ class ShardRunner:
                 self._give_up(claim, error)
             return
         if parked:
+            metrics.ENDS.labels("parked").inc(len(claims))
             _log.info("jobs.parked", jobs=len(claims), key=busy.key)
         else:
             # It was done, or given up, in between.
@@ -109,6 +112,7 @@ class ShardRunner:
             result = self._performer.perform(claim, noise, self._watch([claim], start, 1.0))
             self._outlast(claim, lambda: self._store.finish(claim, result))
             self._health.succeeded()
+            metrics.job_succeeded(result)
             _log.info("job.succeeded", job=str(claim.job_id), seconds=result.seconds)
         except Exception as error:
             self._give_up(claim, error)
@@ -155,6 +159,7 @@ class ShardRunner:
             # This process stops, or the claim is gone already and the row knows better, or the
             # bucket holds another inversion by now.
             self._store.give_back(claim)
+            metrics.ENDS.labels("given_back").inc()
             _log.info("job.given_back", job=str(claim.job_id))
             return
         failure = classify(error)
@@ -162,10 +167,12 @@ class ShardRunner:
         self._health.failed(failure)
         if failure.device:
             state = self._store.lose(claim, failure.code, failure.message)
+            metrics.ENDS.labels("device_lost").inc()
             _log.warning("job.lost_device", **fields, state=state)
             return
         if failure.permanent:
             self._store.fail(claim, failure.code, failure.message)
+            metrics.ENDS.labels("failed").inc()
             _log.warning("job.failed", **fields)
             return
         delay = failure.policy.delay(claim.attempt)
@@ -176,6 +183,7 @@ class ShardRunner:
             delay=delay,
             max_attempts=failure.policy.attempts,
         )
+        metrics.ENDS.labels("postponed" if state == State.PENDING else "failed").inc()
         _log.warning(f"job.{state}", **fields, retry_in=round(delay, 1), exc_info=error)
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -74,16 +74,18 @@ class Leasing(StorePart):
             jobs.c.attempts,
             jobs.c.priority,
             jobs.c.losses,
+            jobs.c.queued_at,
         )
         with self._engine.begin() as connection:
             rows = connection.execute(statement).all()
-        return sorted(self._claims(rows), key=lambda claim: (-claim.priority, claim.job_id))
+        return sorted(self._claims(rows, now), key=lambda claim: (-claim.priority, claim.job_id))
 
-    def _claims(self, rows: Sequence[Row[Any]]) -> Iterator[Claim]:
+    def _claims(self, rows: Sequence[Row[Any]], now: datetime) -> Iterator[Claim]:
         for row in rows:
             try:
                 spec = parse_spec(row.spec)
-                yield Claim(row.id, row.token, spec, row.attempts, row.priority, row.losses)
+                waited = None if row.queued_at is None else (now - row.queued_at).total_seconds()
+                yield Claim(row.id, row.token, spec, row.attempts, row.priority, row.losses, waited)
             except InvalidInput as error:
                 # Written by another version, or by hand: its neighbours are to run all the same.
                 with suppress(LeaseLost):  # cancelled meanwhile

@@ -1,10 +1,6 @@
 """`edict control`: announces due jobs and brings back lost ones."""
 
-from typing import Annotated
-
-import typer
-
-from producer.cli.options import Home, examples
+from producer.cli.options import Home, MetricsPort, examples
 from producer.cli.signals import stop_on_signals
 
 EXAMPLES = examples(
@@ -12,18 +8,6 @@ EXAMPLES = examples(
     "EDICT_DATABASE_URL=postgresql://… EDICT_REDIS_URL=redis://… edict control",
     "edict control --metrics-port 9400",
 )
-
-
-MetricsPort = Annotated[
-    int | None,
-    typer.Option(
-        "--metrics-port",
-        metavar="PORT",
-        min=1,
-        max=65535,
-        help="Answer Prometheus at /metrics there, on all addresses. Default: no port.",
-    ),
-]
 
 
 def control(home: Home = None, metrics_port: MetricsPort = None) -> None:

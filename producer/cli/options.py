@@ -137,3 +137,15 @@ def examples(*lines: str) -> str:
 def device_names(text: str) -> list[str]:
     """The devices of a `--devices` option."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(
+        "--metrics-port",
+        metavar="PORT",
+        min=1,
+        max=65535,
+        help="Answer Prometheus at /metrics there, on all addresses. Default: no port.",
+    ),
+]

@@ -5,18 +5,24 @@ from importlib.util import find_spec
 
 import typer
 
-from producer.cli.options import Devices, Home, Model, device_names, examples
+from producer.cli.options import Devices, Home, MetricsPort, Model, device_names, examples
 from producer.cli.signals import hurry_on_signals, stop_on_signals
 
 EXAMPLES = examples(
     "edict worker                         [dim]every GPU of this machine, else one CPU worker[/]",
     "edict worker --devices 0,1",
+    "edict worker --metrics-port 9401",
     "edict worker --devices cpu,cpu --model /models/stable-diffusion-v1-5",
 )
 NEEDED = ("torch", "diffusers", "transformers")
 
 
-def worker(devices: Devices = "all", model: Model = None, home: Home = None) -> None:
+def worker(
+    devices: Devices = "all",
+    model: Model = None,
+    home: Home = None,
+    metrics_port: MetricsPort = None,
+) -> None:
     """Run jobs: one process for each device, started again when it dies.
 
     Ctrl-C or SIGTERM ends it: jobs that can end within EDICT_STOP_GRACE_SECONDS do, the others go
@@ -31,7 +37,8 @@ def worker(devices: Devices = "all", model: Model = None, home: Home = None) -> 
     configure_logging()
     settings = load_settings(home).require_services()
     run_workers = import_module("worker.main").run_workers
-    raise typer.Exit(run_workers(settings, device_names(devices), model, stop=stop, hurry=hurry))
+    told = {"stop": stop, "hurry": hurry, "metrics_port": metrics_port}
+    raise typer.Exit(run_workers(settings, device_names(devices), model, **told))
 
 
 def check_installed() -> None:

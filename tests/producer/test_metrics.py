@@ -1,5 +1,6 @@
 """Figures for Prometheus: true, whatever the database, and named as the alert rules name them."""
 
+import json
 import re
 import urllib.request
 from collections.abc import Iterator
@@ -8,17 +9,21 @@ from pathlib import Path
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from jobs.database import open_database
 from jobs.errors import ConfigurationError
 from jobs.store import JobStore
 from producer.embedded.ports import LOOPBACK, free_ports
-from producer.metrics import Standing, metrics_server
+from producer.metrics import ACTIONS, Standing, metrics_server
 from tests.jobs.factories import Clock, claim, submit
+from worker import metrics as worker_metrics
 
 ROOT = Path(__file__).parents[2]
 RULES = yaml.safe_load((ROOT / "deploy" / "monitoring" / "alerts.yaml").read_text())
+GRAFANA = ROOT / "deploy" / "monitoring" / "grafana" / "dashboards"
+DASHBOARD = json.loads((GRAFANA / "edict.json").read_text())
 RUNBOOK = (ROOT / "docs" / "operations.md").read_text()
 
 
@@ -93,22 +98,59 @@ def test_the_server_answers_and_ends(store: JobStore) -> None:
         urllib.request.urlopen(url, timeout=20)
 
 
-def named() -> set[str]:
-    """Metrics of the runbook's table."""
-    return set(re.findall(r"^\| `(edict_\w+)`", RUNBOOK, re.MULTILINE))
+def described() -> set[str]:
+    """Metrics of the runbook's tables and sentences."""
+    return set(re.findall(r"`(edict_\w+?)(?:_total)?`", RUNBOOK))
+
+
+def told(store: JobStore) -> set[str]:
+    """What control and workers tell."""
+    of_workers = {
+        metric.describe()[0].name
+        for metric in vars(worker_metrics).values()
+        if isinstance(metric, MetricWrapperBase)
+    }
+    assert len(of_workers) == 8
+    of_control = {family.name for family in (*Standing(store).collect(), *ACTIONS.describe())}
+    return of_control | of_workers
+
+
+def asked(expression: str) -> set[str]:
+    """The metrics that a query names, without the endings that Prometheus gives them."""
+    return {
+        re.sub(r"_(total|bucket|sum|count)$", "", name)
+        for name in re.findall(r"edict_\w+", expression)
+    }
 
 
 def test_every_metric_is_described_and_nothing_else(store: JobStore) -> None:
-    families = {family.name for family in Standing(store).collect()}
-
-    assert families == named()
+    assert told(store) == described()
 
 
 @pytest.mark.parametrize("rule", RULES["groups"][0]["rules"], ids=lambda rule: rule["alert"])
 def test_every_alert_asks_for_metrics_that_exist_and_has_a_section(rule: dict) -> None:
-    metrics = set(re.findall(r"edict_\w+", rule["expr"]))
-
-    assert metrics
-    assert metrics <= named()
+    assert asked(rule["expr"])
+    assert asked(rule["expr"]) <= described()
     assert f"### {rule['alert']}\n" in RUNBOOK
     assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
+
+
+def test_the_dashboard_shows_every_metric_and_no_other() -> None:
+    shown = {
+        name
+        for panel in DASHBOARD["panels"]
+        for target in panel["targets"]
+        for name in asked(target["expr"])
+    }
+
+    assert shown == described()
+
+
+def test_no_panel_of_the_dashboard_covers_another() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARD["panels"]:
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert not cells & taken, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
