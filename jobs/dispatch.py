@@ -72,6 +72,7 @@ def _send_all(store: JobStore, app: Celery, due: Sequence[DueJob]) -> int:
     try:
         while unsent:
             _send(app, unsent[0])
+            _log.info("jobs.announced", jobs=[str(job.id) for job in unsent[0]])
             unsent.pop(0)
     except BaseException as error:
         # Ctrl-C too: nothing may stay queued that no message speaks of.

@@ -145,6 +145,8 @@ class Claim:
     """Workers that fell silent while they ran it: if any, it is to run alone."""
     waited: float | None = None
     """Seconds from its announcement to this claim."""
+    batch: UUID | None = None
+    """One of its batches, for logs."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from jobs.celery_app import check_broker, make_app
 from jobs.database import open_database
 from jobs.errors import ConfigurationError
 from jobs.lanes import INTERACTIVE_PRIORITY, Lane
+from jobs.logs import name_process
 from jobs.messages import RUN_SHARD, Shard, queue_name
 from jobs.model_names import split_name
 from jobs.objects import ObjectStore
@@ -85,6 +86,7 @@ def run_process(settings: Settings, *, model: str, device: str, torch_device: st
         engine = stack.enter_context(_engine(settings, loaded))
         stack.enter_context(DeviceSampler(engine, device, loaded.device))
         worker = stack.enter_context(_registered(store, device, loaded, engine.rungs))
+        name_process(worker=worker.name, device=device)
         lease = settings.lease_seconds
         keeper = stack.enter_context(
             LeaseKeeper(store, worker.name, lease=lease, models=worker.labels)
@@ -92,7 +94,6 @@ def run_process(settings: Settings, *, model: str, device: str, torch_device: st
         runners = _runners(stack, settings, store, objects, keeper, Editor(loaded, engine))
         _log.info(
             "worker.ready",
-            worker=worker.name,
             model=loaded.name,
             revision=loaded.revision,
             rungs=engine.rungs,

@@ -57,6 +57,7 @@ class ShardRunner:
         """Claim and run jobs; every claimed job's end is on its row when this returns."""
         with self._isolation.together(urgent=self._urgent):
             claims = self._keeper.claim(job_ids)
+            _say_claimed(claims)
             claims.sort(key=_image)
             images = [list(together) for _, together in groupby(claims, key=_image)]
             for together in sorted(images, key=_urgency, reverse=True):
@@ -71,7 +72,9 @@ class ShardRunner:
         """
         for job_id in self._store.suspects(job_ids):
             with self._isolation.alone():
-                for claim in self._keeper.claim_suspect(job_id):
+                claims = self._keeper.claim_suspect(job_id)
+                _say_claimed(claims)
+                for claim in claims:
                     self._run_image([claim])
 
     def _run_image(self, claims: list[Claim]) -> None:
@@ -95,7 +98,7 @@ class ShardRunner:
             return
         if parked:
             metrics.ENDS.labels("parked").inc(len(claims))
-            _log.info("jobs.parked", jobs=len(claims), key=busy.key)
+            _log.info("jobs.parked", jobs=[str(each.job_id) for each in claims], key=busy.key)
         else:
             # It was done, or given up, in between.
             self._run_image(claims)
@@ -107,13 +110,17 @@ class ShardRunner:
         return self._finder.find(claims[0], watcher)
 
     def _run_job(self, claim: Claim, noise: Noise) -> None:
+        with structlog.contextvars.bound_contextvars(**_ids(claim)):
+            self._perform(claim, noise)
+
+    def _perform(self, claim: Claim, noise: Noise) -> None:
         try:
             start = 0.0 if noise.reused else 0.5
             result = self._performer.perform(claim, noise, self._watch([claim], start, 1.0))
             self._outlast(claim, lambda: self._store.finish(claim, result))
             self._health.succeeded()
             metrics.job_succeeded(result)
-            _log.info("job.succeeded", job=str(claim.job_id), seconds=result.seconds)
+            _log.info("job.succeeded", **_ids(claim), seconds=result.seconds)
         except Exception as error:
             self._give_up(claim, error)
         finally:
@@ -142,10 +149,10 @@ class ShardRunner:
         try:
             self._outlast(claim, lambda: self._record(claim, error))
         except LeaseLost as lost:
-            _log.warning("job.lost", job=str(claim.job_id), reason=str(lost))
+            _log.warning("job.lost", **_ids(claim), reason=str(lost))
         except Exception:
             # The lease runs out unless it is renewed, and the job is given to somebody else.
-            _log.exception("job.unrecorded", job=str(claim.job_id))
+            _log.exception("job.unrecorded", **_ids(claim))
         finally:
             self._keeper.drop(claim)
 
@@ -160,10 +167,10 @@ class ShardRunner:
             # bucket holds another inversion by now.
             self._store.give_back(claim)
             metrics.ENDS.labels("given_back").inc()
-            _log.info("job.given_back", job=str(claim.job_id))
+            _log.info("job.given_back", **_ids(claim))
             return
         failure = classify(error)
-        fields = {"job": str(claim.job_id), "code": failure.code, "reason": failure.message}
+        fields = {**_ids(claim), "code": failure.code, "reason": failure.message}
         self._health.failed(failure)
         if failure.device:
             state = self._store.lose(claim, failure.code, failure.message)
@@ -185,6 +192,17 @@ class ShardRunner:
         )
         metrics.ENDS.labels("postponed" if state == State.PENDING else "failed").inc()
         _log.warning(f"job.{state}", **fields, retry_in=round(delay, 1), exc_info=error)
+
+
+def _ids(claim: Claim) -> dict[str, str]:
+    """What names a job in the log."""
+    batch = {} if claim.batch is None else {"batch": str(claim.batch)}
+    return {"job": str(claim.job_id), **batch}
+
+
+def _say_claimed(claims: Sequence[Claim]) -> None:
+    for claim in claims:
+        _log.info("job.claimed", **_ids(claim), attempt=claim.attempt)
 
 
 def _image(claim: Claim) -> str:

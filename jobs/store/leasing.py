@@ -16,7 +16,7 @@ from jobs.specs import parse_spec
 from jobs.states import State
 from jobs.store.base import StorePart, change, change_rows
 from jobs.store.gating import judge_end
-from jobs.tables import jobs, workers
+from jobs.tables import batch_jobs, jobs, workers
 
 WORKER_LOST = "worker_lost"
 BAD_SPEC = "bad_spec"
@@ -25,6 +25,14 @@ _CODE_CHARACTERS = 50
 _MESSAGE_CHARACTERS = 4_000
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
+_A_BATCH = (
+    select(batch_jobs.c.batch_id)
+    .where(batch_jobs.c.job_id == jobs.c.id)
+    .limit(1)
+    .correlate(jobs)
+    .scalar_subquery()
+    .label("batch")
+)
 
 Held = tuple[UUID, int]
 """A claim's job and fencing token."""
@@ -75,6 +83,7 @@ class Leasing(StorePart):
             jobs.c.priority,
             jobs.c.losses,
             jobs.c.queued_at,
+            _A_BATCH,
         )
         with self._engine.begin() as connection:
             rows = connection.execute(statement).all()
@@ -85,7 +94,16 @@ class Leasing(StorePart):
             try:
                 spec = parse_spec(row.spec)
                 waited = None if row.queued_at is None else (now - row.queued_at).total_seconds()
-                yield Claim(row.id, row.token, spec, row.attempts, row.priority, row.losses, waited)
+                yield Claim(
+                    row.id,
+                    row.token,
+                    spec,
+                    row.attempts,
+                    row.priority,
+                    row.losses,
+                    waited,
+                    row.batch,
+                )
             except InvalidInput as error:
                 # Written by another version, or by hand: its neighbours are to run all the same.
                 with suppress(LeaseLost):  # cancelled meanwhile

@@ -116,8 +116,11 @@ def test_a_hundred_edits_at_once_on_several_worker_processes_make_one_inversion(
     )
 
     lines = (tmp_path / "worker.log").read_text().splitlines()
-    events = [json.loads(line)["event"] for line in lines if line.startswith("{")]
-    assert events.count("inversion.made") == 1
+    said = [json.loads(line) for line in lines if line.startswith("{")]
+    assert [each["event"] for each in said].count("inversion.made") == 1
+    ends = [each for each in said if each["event"] == "job.succeeded"]
+    assert {each["job"] for each in ends} == {str(each.job_id) for each in jobs}
+    assert {each["device"] for each in ends} == {"cpu:0", "cpu:1"}
     rows = [client.store.job(each.job_id) for each in jobs]
     assert {row.attempts for row in rows} == {1}
     assert len({row.worker for row in rows}) > 1
