@@ -27,7 +27,15 @@ NAMING = [
     *sorted((ROOT / ".ci").iterdir()),
     *(
         path
-        for package in ("edict_engine", "jobs", "producer", "worker", "migrations", "tools", "bench")
+        for package in (
+            "edict_engine",
+            "jobs",
+            "producer",
+            "worker",
+            "migrations",
+            "tools",
+            "bench",
+        )
         for path in sorted((ROOT / package).rglob("*.py"))
     ),
 ]
