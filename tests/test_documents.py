@@ -21,6 +21,7 @@ READ_BY_USERS = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "deploy").rglob("*.md")),
 ]
+PACKAGES = ("bench", "edict_engine", "jobs", "migrations", "producer", "tools", "worker")
 NAMING = [
     *DOCUMENTS,
     *sorted((ROOT / "docs").rglob("*.md")),
