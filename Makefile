@@ -7,8 +7,10 @@ OUT    ?= demo-output
 IMAGES ?=
 JOBS   ?= 10000
 MINUTES ?= 120
+AUDIT  ?= .venv-audit
+SERVICE ?= pypi
 
-.PHONY: help demo test check bench soak clean
+.PHONY: help demo test check bench soak audit clean
 
 help:
 	@echo "make demo    run the main job end to end, then open $(OUT)/index.html"
@@ -17,6 +19,7 @@ help:
 	@echo "make check   linters, types, import rules"
 	@echo "make bench   the figures of bench/RESULTS.md"
 	@echo "make soak    10,000 jobs under all faults together; JOBS, MINUTES change that"
+	@echo "make audit   known vulnerabilities of what is pinned, and a bill of materials (CycloneDX)"
 	@echo "make clean   remove the environment and the demo's output"
 
 demo: $(VENV)/.demo
@@ -42,8 +45,12 @@ bench: $(VENV)/.dev
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.faults.soak --jobs $(JOBS) --minutes $(MINUTES)
 
+# Tools with many dependencies of their own: not in the environment that they look at.
+audit: $(VENV)/.dev $(AUDIT)/.done
+	$(AUDIT)/bin/python tools/audit.py --python $(BIN)/python --service $(SERVICE)
+
 clean:
-	rm -rf $(VENV) $(OUT) build dist *.egg-info
+	rm -rf $(VENV) $(AUDIT) sbom.cdx.json $(OUT) build dist *.egg-info
 
 # `--without-pip` and the outer pip: Debian's Python has no ensurepip unless python3-venv is there.
 $(BIN)/python:
@@ -57,3 +64,8 @@ $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(PYTHON) -m pip --python $(BIN)/python install -q -c constraints.txt pip setuptools -e '.[worker,embedded,dev]'
 	@touch $@ $(VENV)/.demo
+
+$(AUDIT)/.done: tools/audit.txt constraints.txt
+	$(PYTHON) -m venv --without-pip $(AUDIT)
+	$(PYTHON) -m pip --python $(AUDIT)/bin/python install -q -c constraints.txt -r tools/audit.txt
+	@touch $@

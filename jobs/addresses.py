@@ -18,6 +18,11 @@ Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 _NAT64 = IPv6Network("64:ff9b::/96")
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+"""All of IPv6 that was ever handed out to be reached by everybody. What `ipaddress` calls global is
+more: old site-local addresses, and forms that hold an IPv4 address, which some hosts translate."""
+_NOT_ROUTED = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))
+"""For protocols, and for relays that are gone."""
 
 
 def parse_networks(texts: Iterable[str]) -> tuple[Network, ...]:
@@ -43,6 +48,10 @@ def may_be_called(address: Address, allowed: Iterable[Network] = ()) -> bool:
         return may_be_called(inner, allowed)
     if any(address in network for network in allowed):
         return True
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
+        return False
+    if any(address in network for network in _NOT_ROUTED):
+        return False
     return address.is_global and not address.is_multicast
 
 

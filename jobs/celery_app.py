@@ -8,6 +8,7 @@ is accepted. See `jobs.store` for what makes repeated and lost messages harmless
 from celery import Celery
 
 from jobs.errors import ServiceUnavailable
+from jobs.forgeries import be_careful
 from jobs.redis_url import redis_url, trust_remedy
 from jobs.settings import Settings, without_password
 
@@ -33,6 +34,7 @@ def make_app(settings: Settings) -> Celery:
     Raises:
         ConfigurationError: see `redis_url`.
     """
+    be_careful()
     app = Celery("edict", broker=redis_url(settings))
     app.conf.update(
         accept_content=["json"],

@@ -135,11 +135,16 @@ def oldest_message(app: Celery, queue: str) -> datetime | None:
         ServiceUnavailable: Redis does not answer.
     """
     message = _ask_redis(app, lambda client: client.lindex(queue, -1))
-    if message is None:
-        return None
+    return None if message is None else _moment_of(message)
+
+
+def _moment_of(message: str | bytes) -> datetime:
+    """What a message bears; it may be forged, and nothing in it may keep control from its work."""
     try:
-        return datetime.fromisoformat(json.loads(message)["headers"][QUEUED_AT])
-    except (ValueError, KeyError, TypeError):
+        moment = datetime.fromisoformat(json.loads(message)["headers"][QUEUED_AT])
+        # Of a moment without a time zone, any will do: it is none of ours.
+        return max(moment.astimezone(UTC), _UNKNOWN)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return _UNKNOWN
 
 

@@ -96,6 +96,12 @@ def _too_long(url: str, max_bytes: int) -> InvalidInput:
 
 
 def _refused(url: str, problem: str) -> InvalidInput:
-    # A query may hold a token, what stands before an @ a password: neither is repeated.
-    shown = url.partition("?")[0].rpartition("@")[2]
-    return InvalidInput("source", f"{shown!r:.120}: {problem}")
+    return InvalidInput("source", f"{shown_source(url)!r:.120}: {problem}")
+
+
+def shown_source(url: str) -> str:
+    """The address as messages may show it.
+
+    A query may hold a token, what stands before an @ a password: neither is repeated.
+    """
+    return url.partition("?")[0].rpartition("@")[2]

@@ -21,14 +21,14 @@ READ_BY_USERS = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "deploy").rglob("*.md")),
 ]
-PACKAGES = ("edict_engine", "jobs", "producer", "worker", "migrations")
+PACKAGES = ("bench", "edict_engine", "jobs", "migrations", "producer", "tools", "worker")
 NAMING = [
     *DOCUMENTS,
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / ".ci").iterdir()),
     *(
         path
-        for package in (*PACKAGES, "tools", "bench")
+        for package in PACKAGES
         for path in sorted((ROOT / package).rglob("*.py"))
     ),
 ]

@@ -60,6 +60,11 @@ class Refused(Exception):
     headers: Mapping[str, str] | None = None
 
 
+NAMED = 500
+"""Fields that a problem names, at most: a body must not become an answer many times as long."""
+_FIELD_CHARACTERS = 200
+"""Of a field's name, which may be the caller's own."""
+
 _STATUS: Sequence[tuple[type[JobsError], int]] = (
     (NotFound, 404),
     (ServiceUnavailable, 503),
@@ -122,7 +127,7 @@ def refused_rows(errors: Sequence[FieldProblem]) -> Refused:
 def _of_fields(errors: Sequence[FieldProblem]) -> Refused:
     detail = "; ".join(f"{each.field}: {each.detail}" for each in errors[:3])
     more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
-    return Refused(422, "invalid_input", detail + more, errors)
+    return Refused(422, "invalid_input", detail + more, errors[:NAMED])
 
 
 def _field(error: Mapping[str, Any]) -> FieldProblem:
@@ -130,7 +135,8 @@ def _field(error: Mapping[str, Any]) -> FieldProblem:
     place = [str(part) for part in error["loc"]]
     field = ".".join(place[1:] if place[:1] in (["body"], ["query"], ["path"]) else place)
     return FieldProblem(
-        field=field or "body", detail=str(error["msg"]).removeprefix("Value error, ")
+        field=field[:_FIELD_CHARACTERS] or "body",
+        detail=str(error["msg"]).removeprefix("Value error, "),
     )
 
 

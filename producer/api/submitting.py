@@ -24,7 +24,7 @@ from producer.api.seen import Seen
 from producer.api.wishes import Asked, BatchWish, Order, RowWish, Upload
 from producer.bulk import BulkOptions, Plan, open_manifest, run_bulk
 from producer.bulk.run import Report
-from producer.fetching import fetch
+from producer.fetching import fetch, shown_source
 
 UPLOADS = "uploads"
 """Prefix in our bucket of what was uploaded by presigned addresses, then the tenant's name."""
@@ -57,7 +57,8 @@ class _ApiDoor:
         settings = self.seen.client.settings
         if where.startswith("https://"):
             limit = settings.max_source_bytes
-            return door.upload(fetch(where, settings.source_hosts, max_bytes=limit), where)
+            data = fetch(where, settings.source_hosts, max_bytes=limit)
+            return door.upload(data, shown_source(where))
         if not where.startswith("s3://"):
             raise InvalidInput("source", f"{where!r:.100} is not of the form s3://bucket/key")
         objects = self.seen.client.objects

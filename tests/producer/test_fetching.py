@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from jobs.errors import InvalidInput
-from producer.fetching import fetch
+from producer.fetching import fetch, shown_source
 from tests.producer.conftest import png
 
 LIMIT = 4_000
@@ -175,3 +175,14 @@ def test_other_addresses_are_not_even_resolved(url: str, monkeypatch: pytest.Mon
     with pytest.raises(InvalidInput, match="source") as caught:
         fetch(url, ["a.example"], max_bytes=LIMIT)
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_refused_address_is_shown_without_what_opens_it() -> None:
+    signed = "https://user:secret@example.org/cat.png?X-Amz-Signature=abc&token=def"
+
+    with pytest.raises(InvalidInput) as refusal:
+        fetch(signed, ["example.org"], max_bytes=LIMIT)
+
+    assert shown_source(signed) == "example.org/cat.png"
+    for secret in ("secret", "X-Amz-Signature", "abc", "def"):
+        assert secret not in str(refusal.value)

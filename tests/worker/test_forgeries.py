@@ -1,0 +1,52 @@
+"""Messages that somebody forged, and workers."""
+
+from contextlib import closing
+from uuid import uuid4
+
+import pytest
+from redis import Redis
+
+from jobs.lanes import Lane
+from jobs.messages import queue_name
+from jobs.specs import EditSpec, ModelRef
+from jobs.states import ENDED, State
+from tests.pipeline import eventually
+from tests.worker.conftest import FEW_STEPS, TINY_MODEL, Bench, Site, picture
+
+
+def test_a_forged_task_asks_at_most_for_a_job_that_is_due(bench: Bench):
+    """Ended, paused, pending, of another model, or of nobody: named in a message, they stay."""
+    ended, due, waiting = bench.inversion(), bench.edit("a dog"), bench.edit("a cat")
+    [done] = bench.run(ended)
+    [queued] = bench.queued(due)
+    [pending] = [each.job_id for each in bench.store.submit([waiting])]
+    before = [bench.store.job(job_id) for job_id in (done.id, pending)]
+
+    bench.runner.run([done.id, pending, uuid4(), queued])
+
+    assert [bench.store.job(job_id) for job_id in (done.id, pending)] == before
+    assert bench.store.job(queued).state == State.SUCCEEDED
+
+
+@pytest.mark.slow
+def test_garbage_in_the_queues_costs_no_worker_and_no_job(site: Site):
+    # Given two workers
+    before = {worker.name for worker in site.workers()}
+    url = site.client.settings.redis_url.get_secret_value()
+
+    # When their queues are filled with what is no message, and a job is submitted
+    with closing(Redis.from_url(url)) as redis:
+        for lane in Lane:
+            for garbage in (b"no JSON", b"[]", b"1", b"{}", b"[" * 100_000) * 3:
+                redis.rpush(queue_name(TINY_MODEL, lane), garbage)
+    source = site.client.sources.upload(picture(), "a picture")
+    spec = EditSpec(
+        source=source, model=ModelRef(name=TINY_MODEL), sampler=FEW_STEPS, edit_prompt="a dog"
+    )
+    [made] = site.client.submit([spec])
+    eventually(lambda: site.store.job(made.job_id).state in ENDED)
+
+    # Then it succeeded at its first attempt, and the workers are the same
+    job = site.store.job(made.job_id)
+    assert (job.state, job.attempts) == (State.SUCCEEDED, 1)
+    assert {worker.name for worker in site.workers()} == before
