@@ -10,13 +10,14 @@ MINUTES ?= 120
 AUDIT  ?= .venv-audit
 SERVICE ?= pypi
 
-.PHONY: help demo test check bench soak audit clean
+.PHONY: help demo test check docs bench soak audit clean
 
 help:
 	@echo "make demo    run the main job end to end, then open $(OUT)/index.html"
 	@echo "             IMAGES=folder edits your own photographs, OUT=folder writes elsewhere"
 	@echo "make test    every test, on real servers that the tests start themselves"
 	@echo "make check   linters, types, import rules"
+	@echo "make docs    the documentation as a site, in build/site"
 	@echo "make bench   the figures of bench/RESULTS.md"
 	@echo "make soak    10,000 jobs under all faults together; JOBS, MINUTES change that"
 	@echo "make audit   known vulnerabilities of what is pinned, and a bill of materials (CycloneDX)"
@@ -37,6 +38,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open build/site/index.html"
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench.engine

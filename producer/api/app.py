@@ -41,6 +41,11 @@ def make_api(client: Client, *, keyless: bool) -> ASGIApp:
     )
 
 
+def describe() -> dict[str, Any]:
+    """The server's OpenAPI document, as `GET /openapi.json` gives it; needs no services."""
+    return _routes().openapi()
+
+
 def _routes() -> FastAPI:
     # No pages to try it out: they load scripts from elsewhere.
     app = FastAPI(
