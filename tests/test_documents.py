@@ -16,7 +16,7 @@ DOCUMENTS = [
     ROOT / "Makefile",
     *sorted((ROOT / "deploy").rglob("*.*")),
 ]
-OUTSIDE_OF_SETTINGS = {"EDICT_DIE_WITH_PARENT"}
+OUTSIDE_OF_SETTINGS = {"EDICT_DIE_WITH_PARENT", "EDICT_PROFILE", "EDICT_CONFIG"}
 """Read by the command line itself, before there are settings."""
 
 
