@@ -83,7 +83,7 @@ def _as_toml(settings: "type[Settings]") -> str:
     ]
     profile = [
         "",
-        "# A profile is chosen by `edict --profile NAME` or EDICT_PROFILE, and sets any of the above",
+        "# A profile is chosen by `edict --profile NAME` or EDICT_PROFILE, and sets any of these",
         "# instead. There may be several.",
         f"[profiles.{PROFILE}]",
         '#database_url = "postgresql://edict@db.example.org/edict"',

@@ -25,8 +25,8 @@ says the same, command by command.
   progress is a live line, elsewhere a plain line now and then. `NO_COLOR` is honoured.
 * `--json` prints data as JSON: one document, or one a line where the command says so.
 * Settings come from `--profile NAME`, then the environment (`EDICT_*`), then the profile that
-  `EDICT_PROFILE` names, then `[settings]` of `edict.toml`, then an embedded stack (`edict up`) in the
-  current folder. `edict init` writes the file, each setting explained.
+  `EDICT_PROFILE` names, then `[settings]` of `edict.toml`, then an embedded stack (`edict up`) in
+  the current folder. `edict init` writes the file, each setting explained.
 * `edict completion bash|zsh|fish` prints a script with which the shell completes all of this.
 
 ## Exit statuses
