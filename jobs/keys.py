@@ -6,6 +6,7 @@
 | `inversions/` | latent pairs (safetensors) | what decides the noise (`inversion_key`) |
 | `results/` | edited and reconstructed images | job, then SHA-256 of the bytes |
 | | their recipes (`.json`) | as the image that they are about |
+| | their thumbnails (`.webp`) | SHA-256 of the bytes |
 
 A key is written at most once with one content, so that writing it again is harmless and a worker
 that was presumed dead can overwrite nothing.

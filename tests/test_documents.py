@@ -26,15 +26,11 @@ NAMING = [
     *DOCUMENTS,
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / ".ci").iterdir()),
-    *(
-        path
-        for package in PACKAGES
-        for path in sorted((ROOT / package).rglob("*.py"))
-    ),
+    *(path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))),
 ]
 """Where variables are named; messages and comments of the code included."""
 SETTINGS = {f"EDICT_{name.upper()}" for name in Settings.model_fields}
-OUTSIDE_OF_SETTINGS = {"EDICT_DIE_WITH_PARENT"}
+OUTSIDE_OF_SETTINGS = {"EDICT_DIE_WITH_PARENT", "EDICT_PROFILE", "EDICT_CONFIG"}
 """Read by the command line itself, before there are settings."""
 
 

@@ -21,6 +21,7 @@ from jobs.specs import EditSpec, InversionSpec, ReconstructionSpec
 from worker.noise import Noise, Watcher
 from worker.sources import SourceReader
 from worker.stopwatch import Stopwatch
+from worker.thumbnails import thumbnail
 
 
 @dataclass(frozen=True)
@@ -131,13 +132,15 @@ class Performer:
         result = self._result(noise).model_copy(update=figures)
         recipe = Recipe.of(spec, result, rows=made.rung)
         with clock.phase("encode"):
-            data = encode(made.image, recipe, spec.output)
+            data, small = encode(made.image, recipe, spec.output), thumbnail(made.image)
         with clock.phase("upload"):
-            outputs = result.outputs | self._upload(job_id, made, recipe, data)
+            outputs = result.outputs | self._upload(job_id, made, recipe, data, small)
         seconds = noise.seconds | clock.seconds
         return result.model_copy(update={"outputs": outputs, "seconds": seconds})
 
-    def _upload(self, job_id: UUID, made: Made, recipe: Recipe, data: bytes) -> dict[str, Output]:
+    def _upload(
+        self, job_id: UUID, made: Made, recipe: Recipe, data: bytes, small: bytes
+    ) -> dict[str, Output]:
         kind = recipe.spec.output.format
         image = self._put(result_key(job_id, data, SUFFIXES[kind]), data, MEDIA_TYPES[kind])
         # Under the image's own name: one image has one recipe.
@@ -145,6 +148,7 @@ class Performer:
         outputs = {
             "image": image,
             "sidecar": self._put(result_key(job_id, data, "json"), beside, "application/json"),
+            "thumbnail": self._put(result_key(job_id, small, "webp"), small, "image/webp"),
         }
         if made.mask is not None:
             buffer = io.BytesIO()

@@ -6,10 +6,12 @@ they run.
 """
 
 from producer.cli.app import app
+from producer.cli.completion import answer_the_shell
 
 __all__ = ["app", "main"]
 
 
 def main() -> None:
     """Entry point of the console script."""
+    answer_the_shell()
     app(prog_name="edict")

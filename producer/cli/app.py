@@ -1,6 +1,6 @@
 """The commands put together, and what becomes of errors."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -9,6 +9,7 @@ from jobs.errors import InvalidInput, JobsError
 from producer.cli import (
     batches,
     bulk,
+    completion,
     control,
     demo,
     doctor,
@@ -38,12 +39,11 @@ from producer.cli import (
     workers,
 )
 from producer.cli import open as open_
+from producer.cli.exits import Exit
 from producer.cli.options import examples
 from producer.cli.output import complain, out
+from producer.cli.profiles import PROFILE, apply, profile_names
 from producer.embedded.errors import EmbeddedError
-
-USAGE = 2
-"""Exit status of what the user should write differently, as typer's own usage errors have it."""
 
 ORDER = (
     "demo", "up", "init",
@@ -51,8 +51,11 @@ ORDER = (
     "gallery", "reproduce", "eval",
     "job", "failures", "retry", "cancel", "pause", "resume", "webhooks", "workers",
     "worker", "prefetch", "control", "serve", "open", "keys", "migrate", "doctor", "retention",
-    "prune",
+    "prune", "completion",
 )  # fmt: skip
+
+WITHOUT_SETTINGS = {"init", "completion"}
+"""They are how a damaged file of settings is written anew."""
 
 
 class Commands(TyperGroup):
@@ -68,10 +71,10 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except InvalidInput as error:
             complain(str(error))
-            raise typer.Exit(USAGE) from None
+            raise typer.Exit(Exit.USAGE) from None
         except (JobsError, EmbeddedError) as error:
             complain(str(error))
-            raise typer.Exit(1) from None
+            raise typer.Exit(Exit.FAILED) from None
 
 
 app = typer.Typer(
@@ -85,6 +88,8 @@ app = typer.Typer(
     ),
     rich_markup_mode="rich",
     no_args_is_help=True,
+    # `edict completion` names the shell instead of guessing it.
+    add_completion=False,
     # Locals in tracebacks would show settings, passwords among them.
     pretty_exceptions_enable=False,
 )
@@ -124,12 +129,22 @@ app.command("migrate", rich_help_panel=_RUN, epilog=migrate.EXAMPLES)(migrate.mi
 app.command("doctor", rich_help_panel=_RUN, epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(retention.app, name="retention", rich_help_panel=_RUN)
 app.command("prune", rich_help_panel=_RUN, epilog=prune.EXAMPLES)(prune.prune)
+app.command("completion", rich_help_panel=_RUN, epilog=completion.EXAMPLES)(completion.completion)
 
 
 @app.callback(invoke_without_command=True)
-def _version(
+def _common(
     ctx: typer.Context,
-    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile",
+            metavar="NAME",
+            help=f"Settings of that name in edict.toml. Default: {PROFILE}. See edict init.",
+            autocompletion=profile_names,
+        ),
+    ] = None,
 ) -> None:
     if version:
         from importlib.metadata import version as installed
@@ -137,4 +152,6 @@ def _version(
         out.print(f"edict {installed('edict')}", highlight=False)
         raise typer.Exit
     if ctx.invoked_subcommand is None:
-        raise typer.Exit(USAGE)
+        raise typer.Exit(Exit.USAGE)
+    if ctx.invoked_subcommand not in WITHOUT_SETTINGS:
+        apply(profile)

@@ -1,13 +1,13 @@
 """`edict demo`: the whole pipeline on this machine, and a gallery to open."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from producer.cli.options import Devices, device_names, examples
-from producer.cli.output import err, out, say
+from producer.cli.options import Devices, Json, device_names, examples
+from producer.cli.output import err, out, print_data, say
 from producer.cli.signals import die_with_parent, interrupt_on_sigterm
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def demo(
         Path | None,
         typer.Option("--home", metavar="FOLDER", help="The stack's folder. Default: OUT/.stack."),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Run the whole pipeline: servers, workers, edits of real photographs, a gallery.
 
@@ -57,12 +58,18 @@ def demo(
     names = device_names(devices)
     # The manifest is written for this model, whatever else the environment serves.
     with EmbeddedStack(home or folder / ".stack", names, ["demo"]) as stack:
-        succeeded = _run(stack, len(names), batch, items, folder)
+        succeeded = _run(stack, len(names), batch, items, folder, json=json)
     raise typer.Exit(0 if succeeded else 1)
 
 
 def _run(
-    stack: "EmbeddedStack", workers: int, batch: str, items: "Sequence[Item]", folder: Path
+    stack: "EmbeddedStack",
+    workers: int,
+    batch: str,
+    items: "Sequence[Item]",
+    folder: Path,
+    *,
+    json: bool,
 ) -> bool:
     from producer.demo.run import Course
 
@@ -72,17 +79,33 @@ def _run(
         say(f"[red]refused[/] {escape(refusal)}")
     for job in outcome.failed:
         say(f"[red]{job.state}[/] {job.id} {escape(job.error_message or '')}")
-    if outcome.jobs:
-        _show(stack, outcome, items, folder)
+    page = _write(stack, outcome, items, folder) if outcome.jobs else None
+    if json:
+        print_data(_plain(outcome, page))
+    elif page is not None:
+        _show(stack, outcome, page)
     return outcome.succeeded
 
 
-def _show(
+def _plain(outcome: "Outcome", page: Path | None) -> dict[str, Any]:
+    """What came of it, as JSON data."""
+    return {
+        "jobs": len(outcome.jobs),
+        "succeeded": outcome.succeeded,
+        "failed": [str(job.id) for job in outcome.failed],
+        "refused": [str(each) for each in outcome.refused],
+        "seconds": outcome.seconds,
+        "gallery": None if page is None else str(page.resolve()),
+    }
+
+
+def _write(
     stack: "EmbeddedStack", outcome: "Outcome", items: "Sequence[Item]", folder: Path
-) -> None:
+) -> Path:
+    """Write the gallery and say where it is."""
     from jobs.keys import sha256
     from jobs.objects import ObjectStore
-    from producer.demo.report import example_table, states_table, summary
+    from producer.demo.report import summary
     from producer.demo.run import gallery_path, stack_settings
     from producer.gallery import Credit, write_gallery
 
@@ -103,6 +126,15 @@ def _show(
         origins=origins,
         max_source_bytes=settings.max_source_bytes,
     )
+    return page
+
+
+def _show(stack: "EmbeddedStack", outcome: "Outcome", page: Path) -> None:
+    from jobs.objects import ObjectStore
+    from producer.demo.report import example_table, states_table
+    from producer.demo.run import stack_settings
+
+    objects = ObjectStore.from_settings(stack_settings(stack))
     out.print(states_table(outcome.jobs))
     out.print()
     out.print(example_table(outcome.jobs, objects))

@@ -3,8 +3,8 @@
 import typer
 from rich.markup import escape
 
-from producer.cli.options import Home, examples
-from producer.cli.output import out
+from producer.cli.options import Home, Json, examples
+from producer.cli.output import out, print_data
 
 EXAMPLES = examples(
     "edict doctor",
@@ -12,7 +12,7 @@ EXAMPLES = examples(
 )
 
 
-def doctor(home: Home = None) -> None:
+def doctor(json: Json = False, home: Home = None) -> None:
     """Check the database, Redis, the bucket, the workers and the models.
 
     Ends with 1 if anything is wrong.
@@ -25,6 +25,9 @@ def doctor(home: Home = None) -> None:
 
     configure_logging(logging.ERROR)
     findings = examine(load_settings(home))
+    if json:
+        print_data([vars(each) for each in findings])
+        raise typer.Exit(0 if all(each.good for each in findings) else 1)
     width = max(len(each.name) for each in findings)
     for each in findings:
         mark = "[green]ok [/]" if each.good else "[bold red]bad[/]"

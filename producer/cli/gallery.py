@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from producer.cli.options import Home, examples
-from producer.cli.output import out
+from producer.cli.options import Home, Json, examples
+from producer.cli.output import out, print_data
 
 EXAMPLES = examples(
     "edict gallery fruit --out fruit.html",
-    "edict gallery fruit --out chosen.html --approved",
+    "edict gallery fruit --out chosen.html --approved --thumbnails",
 )
 MAX_JOBS = 2_000
 """All images are inside the file: browsers do not bear more."""
@@ -23,6 +23,10 @@ def gallery(
     approved: Annotated[
         bool, typer.Option("--approved", help="Only what was approved in the dashboard.")
     ] = False,
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails", help="Small pictures, for a file that mail takes.")
+    ] = False,
+    json: Json = False,
     home: Home = None,
 ) -> None:
     """Write originals, reconstructions and edits of a batch as one file that needs nothing else."""
@@ -31,7 +35,7 @@ def gallery(
     from jobs.marks import Verdict
     from jobs.states import State
     from producer.cli.services import open_client
-    from producer.gallery import Summary, write_gallery
+    from producer.gallery import SMALL, WHOLE, Summary, write_gallery
 
     with open_client(home) as client:
         found = client.store.batch(batch)
@@ -49,5 +53,9 @@ def gallery(
             )
         summary = Summary(found.name or str(found.id), [(str(len(jobs)), "results")])
         limit = client.settings.max_source_bytes
-        write_gallery(to, jobs, client.objects, summary, max_source_bytes=limit)
+        roles = SMALL if thumbnails else WHOLE
+        write_gallery(to, jobs, client.objects, summary, max_source_bytes=limit, roles=roles)
+    if json:
+        print_data({"file": str(to), "results": len(jobs)})
+        return
     out.print(f"{len(jobs)} results · {escape(str(to))}", highlight=False, soft_wrap=True)

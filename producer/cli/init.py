@@ -1,4 +1,8 @@
-"""`edict init`: a file of all settings, each explained and none of them set."""
+"""`edict init`: a file of all settings, each explained and none of them set.
+
+As TOML it is what commands read by themselves (see `producer.cli.profiles`); as variables it is for
+shells, systemd and containers.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,39 +10,54 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from producer.cli.options import examples
-from producer.cli.output import say
+from producer.cli.options import Json, examples
+from producer.cli.output import out, say
+from producer.cli.profiles import FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jobs.settings import Settings
 
 EXAMPLES = examples(
-    "edict init && $EDITOR edict.env",
-    "set -a; . ./edict.env; set +a; edict doctor",
+    "edict init && $EDITOR edict.toml",
+    "edict --profile production doctor    [dim]with the settings of that profile[/]",
+    "edict init edict.env && $EDITOR edict.env      [dim]as variables, for systemd[/]",
 )
+PROFILE = "production"
+"""The one that the file shows how to write."""
 
 
 def init(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Must not exist yet.")] = Path(
-        "edict.env"
-    ),
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Must not exist yet. .toml has profiles, .env not."),
+    ] = Path(FILE),
+    json: Json = False,
 ) -> None:
-    """Write a commented file of all settings, for shells, systemd and containers.
+    """Write a commented file of all settings: with profiles, or as variables.
 
-    Every line is a comment: take out the # of those that you set. The file is yours to read only,
-    as passwords come into it.
+    Every setting is a comment: take out the # of those that you set. edict.toml is found in the
+    current folder and in ~/.config/edict, or where EDICT_CONFIG says. The file is yours to read
+    only, as passwords come into it.
     """
     from jobs.errors import InvalidInput
     from jobs.settings import Settings
 
+    writers = {".toml": _as_toml, ".env": _as_variables}
+    if file.suffix not in writers:
+        raise InvalidInput("file", f"{file} ends in neither {' nor '.join(writers)}")
     try:
         with open(file, "x", encoding="utf-8", opener=_private) as stream:
-            stream.write(_text(Settings))
+            stream.write(writers[file.suffix](Settings))
     except FileExistsError:
         raise InvalidInput("file", f"{file} is there already; name another") from None
     except OSError as error:
         raise InvalidInput("file", f"{file} cannot be written: {error.strerror}") from None
-    say(f"wrote {escape(str(file))}; set what is needed, then run edict doctor")
+    if json:
+        out.print_json(data={"file": str(file)})
+    else:
+        say(f"wrote {escape(str(file))}; set what is needed, then run edict doctor")
 
 
 def _private(path: str, flags: int) -> int:
@@ -47,29 +66,67 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _text(settings: "type[Settings]") -> str:
-    """The file: for each setting what it is for, and its default."""
+def _as_variables(settings: "type[Settings]") -> str:
+    """The file for shells: for each setting what it is for, and its default."""
+    head = "# Settings of edict. What is not set here has the value that is shown."
+    lines = _lines(settings, lambda name, default: f"EDICT_{name.upper()}={_shell(default)}")
+    return "\n".join([head, *lines]) + "\n"
+
+
+def _as_toml(settings: "type[Settings]") -> str:
+    """The file that commands read: the same, with a profile as an example."""
+    head = [
+        "# Settings of edict. What is not set here has the value that is shown; variables of the",
+        "# environment go before this file.",
+        "",
+        "[settings]",
+    ]
+    profile = [
+        "",
+        "# A profile is chosen by `edict --profile NAME` or EDICT_PROFILE, and sets any of these",
+        "# instead. There may be several.",
+        f"[profiles.{PROFILE}]",
+        '#database_url = "postgresql://edict@db.example.org/edict"',
+        '#s3_bucket = "edict"',
+    ]
+    lines = _lines(settings, lambda name, default: f"{name} = {_toml(default)}")
+    return "\n".join([*head, *lines, *profile]) + "\n"
+
+
+def _lines(settings: "type[Settings]", line: "Callable[[str, object], str]") -> list[str]:
+    """Each setting commented out, under what it is for."""
     from textwrap import wrap
 
     explained = _explanations(settings)
-    lines = ["# Settings of edict. What is not set here has the value that is shown."]
+    lines: list[str] = []
     for name, field in settings.model_fields.items():
         lines.append("")
-        lines += [f"# {line}" for line in wrap(explained.get(name, ""), 96)]
-        lines.append(f"#EDICT_{name.upper()}={_value(field.default)}")
-    return "\n".join(lines) + "\n"
+        lines += [f"# {part}" for part in wrap(explained.get(name, ""), 96)]
+        lines.append(f"#{line(name, field.default)}")
+    return lines
 
 
-def _value(default: object) -> str:
+def _shell(default: object) -> str:
     from shlex import quote
 
+    return ",".join(map(str, default)) if isinstance(default, tuple) else quote(_plain(default))
+
+
+def _toml(default: object) -> str:
+    from json import dumps
+
+    if isinstance(default, tuple):
+        return dumps(list(default))
+    if isinstance(default, int | float):
+        return str(default)
+    # Texts in JSON are texts in TOML.
+    return dumps(_plain(default), ensure_ascii=False)
+
+
+def _plain(default: object) -> str:
     from pydantic import SecretStr
 
-    if default is None or isinstance(default, SecretStr):
-        return ""
-    if isinstance(default, tuple):
-        return ",".join(map(str, default))
-    return quote(str(default))
+    return "" if default is None or isinstance(default, SecretStr) else str(default)
 
 
 def _explanations(settings: "type[Settings]") -> dict[str, str]:

@@ -7,7 +7,7 @@ import typer
 from rich.markup import escape
 
 from producer.cli.options import Home, Json, examples
-from producer.cli.output import out, say, table
+from producer.cli.output import out, print_data, say, table
 
 if TYPE_CHECKING:
     from jobs.access import ApiKey
@@ -62,6 +62,7 @@ def create(
     max_bytes: Annotated[
         int | None, typer.Option("--max-bytes", min=1, help="Bytes uploaded in 24 hours.")
     ] = None,
+    json: Json = False,
     home: Home = None,
 ) -> None:
     """Make a key and print it: only now, it is stored as a digest."""
@@ -85,7 +86,10 @@ def create(
             tenant=tenant,
             quota=Quota(max_requests, max_live, max_jobs, max_bytes),
         )
-    typer.echo(key)
+    if json:
+        print_data({"name": name, "key": key})
+    else:
+        typer.echo(key)
     say("keep it: it is not shown again")
 
 
@@ -137,6 +141,7 @@ def _plain(key: "ApiKey") -> dict[str, Any]:
 @app.command(epilog=examples("edict keys revoke ci"))
 def revoke(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As the list shows it.")],
+    json: Json = False,
     home: Home = None,
 ) -> None:
     """Let a key open nothing any more, from the next request on."""
@@ -144,4 +149,7 @@ def revoke(
 
     with open_client(home) as client:
         client.store.revoke_api_key(name)
-    out.print(f"{escape(name)} is revoked", highlight=False)
+    if json:
+        print_data({"name": name, "revoked": True})
+    else:
+        out.print(f"{escape(name)} is revoked", highlight=False)

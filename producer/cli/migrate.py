@@ -2,8 +2,8 @@
 
 from rich.markup import escape
 
-from producer.cli.options import Home, examples
-from producer.cli.output import out
+from producer.cli.options import Home, Json, examples
+from producer.cli.output import out, print_data
 
 EXAMPLES = examples(
     "edict migrate",
@@ -11,7 +11,7 @@ EXAMPLES = examples(
 )
 
 
-def migrate(home: Home = None) -> None:
+def migrate(json: Json = False, home: Home = None) -> None:
     """Bring the database up to date; does nothing where it is there already.
 
     Run it before starting a new version. Several at once take turns.
@@ -35,7 +35,9 @@ def migrate(home: Home = None) -> None:
     finally:
         engine.dispose()
     shown, head = escape(without_password(url)), head_revision()
-    if before == head:
+    if json:
+        print_data({"database": without_password(url), "from": before, "to": head})
+    elif before == head:
         out.print(f"{shown} is up to date ({head})", highlight=False, soft_wrap=True)
     else:
         out.print(f"{shown}: {before or 'empty'} → {head}", highlight=False, soft_wrap=True)

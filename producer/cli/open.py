@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from producer.cli.options import examples
-from producer.cli.output import out, say
+from producer.cli.options import Json, examples
+from producer.cli.output import out, print_data, say
 
 EXAMPLES = examples(
     "edict serve &  edict open",
@@ -25,6 +25,7 @@ def open_(
     url: Annotated[
         str, typer.Option("--url", metavar="URL", help="Where `edict serve` runs.")
     ] = "http://127.0.0.1:8080",
+    json: Json = False,
 ) -> None:
     """Open the dashboard, a batch or a job in a browser, and print its address.
 
@@ -44,8 +45,12 @@ def open_(
         path = f"/batches/{quote(batch, safe='')}"
     if job is not None:
         path = f"/jobs/{quote(job, safe='')}"
-    out.print(base + path, highlight=False, soft_wrap=True, markup=False)
-    if not webbrowser.open(base + path):
+    opened = webbrowser.open(base + path)
+    if json:
+        print_data({"url": base + path, "opened": opened})
+    else:
+        out.print(base + path, highlight=False, soft_wrap=True, markup=False)
+    if not opened:
         say("no browser was found: open this address in one")
 
 

@@ -35,6 +35,11 @@ def complain(message: str) -> None:
     err.print(f"[bold red]error[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
+def print_data(data: object) -> None:
+    """What `--json` asks for: one document. Times and ids become texts."""
+    out.print_json(data=data, default=str)
+
+
 def table(*columns: str, title: str | None = None) -> Table:
     """A table without a frame; cells are text, not markup (see `cell`)."""
     made = Table(*columns, box=None, title=title, title_justify="left", pad_edge=False)

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from producer.cli.options import Home, examples
-from producer.cli.output import out, say
+from producer.cli.options import Home, Json, examples
+from producer.cli.output import out, print_data, say
 
 EXAMPLES = examples(
     "edict results fruit --to fruit-edited",
@@ -23,6 +23,7 @@ def results(
         Path,
         typer.Option("--to", "--out", metavar="FOLDER", help="Where to; made if it is missing."),
     ],
+    json: Json = False,
     home: Home = None,
 ) -> None:
     """Download the images of jobs that succeeded, and results.jsonl, which tells what is what.
@@ -43,11 +44,12 @@ def results(
     fetched = sum(each.fetched for each in done)
     kept = sum(each.file is not None for each in done) - fetched
     missing = sum(each.job.state != State.SUCCEEDED for each in done)
-    out.print(
-        f"{fetched} downloaded, {kept} there before · {escape(str(to / SIDECAR))}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    if json:
+        figures = {"downloaded": fetched, "kept": kept, "missing": missing}
+        print_data({**figures, "list": str(to / SIDECAR)})
+    else:
+        told = f"{fetched} downloaded, {kept} there before · {escape(str(to / SIDECAR))}"
+        out.print(told, highlight=False, soft_wrap=True)
     if missing:
         say(f"{missing} of {len(done)} jobs have not succeeded: `edict status {escape(what)}`")
     raise typer.Exit(1 if missing else 0)

@@ -33,6 +33,8 @@ OfBatch = Annotated[
     typer.Option("--batch", metavar="NAME", help="Of this batch alone. Default: of all."),
 ]
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print all policies as a JSON list.")]
+
 
 @app.command(
     "set",
@@ -54,6 +56,7 @@ def set_(
         typer.Option("--rows", metavar="PERIOD", help="Jobs, with all they made: the same."),
     ] = None,
     batch: OfBatch = None,
+    as_json: AsJson = False,
     home: Home = None,
 ) -> None:
     """Keep things for a while after a job's end, or until its results were exported.
@@ -72,12 +75,12 @@ def set_(
         of = _batch(client, batch)
         for what, days in periods.items():
             client.store.set_retention(what, days, of)
-        _show(client, as_json=False)
+        _show(client, as_json=as_json)
 
 
 @app.command("list", epilog=examples("edict retention list --json"))
 def list_(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+    as_json: AsJson = False,
     home: Home = None,
 ) -> None:
     """Show all policies."""
@@ -98,6 +101,7 @@ def clear(
     latents: Annotated[bool, typer.Option("--latents")] = False,
     rows: Annotated[bool, typer.Option("--rows")] = False,
     batch: OfBatch = None,
+    as_json: AsJson = False,
     home: Home = None,
 ) -> None:
     """Remove policies."""
@@ -112,7 +116,7 @@ def clear(
         of = _batch(client, batch)
         for what in (what for what, wanted in given.items() if wanted):
             client.store.clear_retention(what, of)
-        _show(client, as_json=False)
+        _show(client, as_json=as_json)
 
 
 def _days(what: str, text: str) -> float | None:

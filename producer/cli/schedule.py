@@ -101,6 +101,7 @@ def create(
     fit: options.Fit = "crop",
     model: options.Model = None,
     priority: options.Priority = 0,
+    as_json: AsJson = False,
     home: Home = None,
 ) -> None:
     """Make a schedule; the control process fires it from the next time on."""
@@ -137,6 +138,9 @@ def create(
             overlap=overlap,
         )
         client.store.create_schedule(made)
+    if as_json:
+        _print_json(_plain(made))
+        return
     say(f"schedule [bold]{escape(name)}[/] fires next at {escape(_local(made, made.next_at))}")
 
 
@@ -175,17 +179,20 @@ def show(name: Name, as_json: AsJson = False, home: Home = None) -> None:
 
 
 @app.command(epilog=examples("edict schedule pause winter"))
-def pause(name: Name, home: Home = None) -> None:
+def pause(name: Name, as_json: AsJson = False, home: Home = None) -> None:
     """Let it fire no more until `resume`. What has begun goes on."""
     from producer.cli.services import open_client
 
     with open_client(home) as client:
         client.store.pause_schedule(client.store.schedule(name))
+    if as_json:
+        _print_json({"name": name, "paused": True})
+        return
     say(f"schedule [bold]{escape(name)}[/] is paused")
 
 
 @app.command(epilog=examples("edict schedule resume winter"))
-def resume(name: Name, home: Home = None) -> None:
+def resume(name: Name, as_json: AsJson = False, home: Home = None) -> None:
     """Let it fire again. Times that passed in the pause are not made up for."""
     from producer.cli.services import open_client
     from producer.schedules.times import next_time
@@ -194,16 +201,22 @@ def resume(name: Name, home: Home = None) -> None:
         found = client.store.schedule(name)
         following = next_time(found.cron, found.timezone, datetime.now(UTC))
         client.store.resume_schedule(found, following)
+    if as_json:
+        _print_json({"name": name, "paused": False, "next_at": following})
+        return
     say(f"schedule [bold]{escape(name)}[/] fires next at {escape(_local(found, following))}")
 
 
 @app.command("run-now", epilog=examples("edict schedule run-now winter"))
-def run_now(name: Name, home: Home = None) -> None:
+def run_now(name: Name, as_json: AsJson = False, home: Home = None) -> None:
     """Fire at once, besides the times of its cron. The control process does the work."""
     from producer.cli.services import open_client
 
     with open_client(home) as client:
         client.store.fire_now(client.store.schedule(name))
+    if as_json:
+        _print_json({"name": name, "fired": True})
+        return
     say(f"fired; see `edict schedule history {escape(name)}`")
 
 
@@ -230,12 +243,15 @@ def history(
 
 
 @app.command(epilog=examples("edict schedule delete winter"))
-def delete(name: Name, home: Home = None) -> None:
+def delete(name: Name, as_json: AsJson = False, home: Home = None) -> None:
     """Remove a schedule, its history and what it knows of its images. Its jobs stay."""
     from producer.cli.services import open_client
 
     with open_client(home) as client:
         client.store.delete_schedule(client.store.schedule(name))
+    if as_json:
+        _print_json({"name": name, "deleted": True})
+        return
     say(f"schedule [bold]{escape(name)}[/] is deleted")
 
 

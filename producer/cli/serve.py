@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from producer.cli.options import Home, examples
-from producer.cli.output import out
+from producer.cli.options import Home, Json, examples
+from producer.cli.output import out, print_data
 
 EXAMPLES = examples(
     "edict serve                          [dim]for this machine, without keys[/]",
@@ -25,6 +25,7 @@ def serve(
         bool,
         typer.Option("--require-key", help="Also on 127.0.0.1, such as behind a proxy."),
     ] = False,
+    json: Json = False,
     home: Home = None,
 ) -> None:
     """Serve the HTTP API until Ctrl-C or SIGTERM.
@@ -47,5 +48,8 @@ def serve(
         with bind(host, port) as listening:
             shown = f"[{host}]" if ":" in host else host
             url = f"http://{shown}:{listening.getsockname()[1]}"
-            out.print(f"serving {url}", highlight=False, soft_wrap=True)
+            if json:
+                print_data({"url": url})
+            else:
+                out.print(f"serving {url}", highlight=False, soft_wrap=True)
             make_server(client, keyless=keyless).run(sockets=[listening])

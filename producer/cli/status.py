@@ -1,19 +1,20 @@
 """`edict status`: a batch as a table, a job in full, or everything in numbers."""
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 from rich.markup import escape
 
-from producer.cli.options import Home, examples
-from producer.cli.output import out, state_cell, table
+from producer.cli.options import Home, Json, examples
+from producer.cli.output import out, print_data, state_cell, table
 from producer.text import bytes_text, seconds_text
 
 if TYPE_CHECKING:
     from jobs.records import Batch, Job
     from producer.client import Client
+    from producer.progress import Counts
 
 EXAMPLES = examples(
     "edict status                         [dim]all jobs in numbers, and the workers[/]",
@@ -26,18 +27,42 @@ def status(
     what: Annotated[
         str | None, typer.Argument(metavar="[JOB|BATCH]", help="A job's id, a batch's name or id.")
     ] = None,
+    json: Json = False,
     home: Home = None,
 ) -> None:
     """Show how things stand."""
     from producer.cli.services import open_client
 
     with open_client(home) as client:
-        if what is None:
+        if json:
+            print_data(_plain(client, what))
+        elif what is None:
             _show_everything(client)
         elif isinstance(found := find(client, what), list):
             _show_batch(client, client.store.batch(what), found)
         else:
             _show_job(client, found)
+
+
+def _plain(client: "Client", what: str | None) -> dict[str, Any]:
+    """What is shown, as JSON data."""
+    from producer.plain import plain_batch, plain_job, plain_worker
+
+    if what is None:
+        alive = client.store.live_workers(seen_within=client.settings.lease_seconds)
+        workers = [plain_worker(each, [], alive=True) for each in alive]
+        return {"counts": counts_plain(client.store.counts()), "workers": workers}
+    found = find(client, what)
+    if not isinstance(found, list):
+        return plain_job(found)
+    batch = client.store.batch(what)
+    counts = counts_plain(client.store.counts(batch.id))
+    return {**plain_batch(batch), "counts": counts, "jobs": [plain_job(each) for each in found]}
+
+
+def counts_plain(counts: "Counts") -> dict[str, int]:
+    """How many jobs are in each state, as JSON data."""
+    return {state.value: count for state, count in counts.items()}
 
 
 def find(client: "Client", what: str) -> "Job | list[Job]":

@@ -10,10 +10,10 @@ from rich.markup import escape
 
 from producer.cli import options
 from producer.cli.options import examples
-from producer.cli.output import out, say, state_cell, table
+from producer.cli.output import err, out, print_data, say, state_cell, table
 
 if TYPE_CHECKING:
-    from jobs.records import Submission
+    from jobs.records import Batch, Submission
     from jobs.specs import OutputOptions
     from producer.admission import Admission, Row
 
@@ -44,6 +44,7 @@ class _Order:
     wait: bool
     webhook: str | None
     job_webhook: str | None
+    json: bool
 
 
 @app.command(
@@ -104,6 +105,7 @@ def edit(
     wait: options.Wait = False,
     webhook: options.Webhook = None,
     job_webhook: options.JobWebhook = None,
+    json: options.Json = False,
     home: options.Home = None,
 ) -> None:
     """Edit every image under every --to prompt; one inversion serves all edits of an image."""
@@ -120,7 +122,7 @@ def edit(
         "mask": mask,
         "output": _output(format_, quality),
     }
-    order = _Order(home, model, batch, priority, force, wait, webhook, job_webhook)
+    order = _Order(home, model, batch, priority, force, wait, webhook, job_webhook, json)
     _submit(edit_rows(images, to, fields), order)
 
 
@@ -147,6 +149,7 @@ def invert(
     wait: options.Wait = False,
     webhook: options.Webhook = None,
     job_webhook: options.JobWebhook = None,
+    json: options.Json = False,
     home: options.Home = None,
 ) -> None:
     """Find and store each image's noise, so that later edits need not."""
@@ -156,7 +159,7 @@ def invert(
     fields = {"kind": "inversion", **_fields(base, how, size, fit)}
     _submit(
         _rows(images, fields),
-        _Order(home, model, batch, priority, force, wait, webhook, job_webhook),
+        _Order(home, model, batch, priority, force, wait, webhook, job_webhook, json),
     )
 
 
@@ -185,6 +188,7 @@ def reconstruct(
     wait: options.Wait = False,
     webhook: options.Webhook = None,
     job_webhook: options.JobWebhook = None,
+    json: options.Json = False,
     home: options.Home = None,
 ) -> None:
     """Invert each image and generate it back, and measure how exactly it returned."""
@@ -198,7 +202,7 @@ def reconstruct(
     }
     _submit(
         _rows(images, fields),
-        _Order(home, model, batch, priority, force, wait, webhook, job_webhook),
+        _Order(home, model, batch, priority, force, wait, webhook, job_webhook, json),
     )
 
 
@@ -279,12 +283,41 @@ def _submit(rows: Sequence["Row"], order: _Order) -> None:
                 webhook=order.job_webhook,
                 batch_webhook=order.webhook,
             )
-            _report(rows, admission, submissions, batch.name or str(batch.id))
+            if order.json:
+                print_data(_plain(rows, admission, submissions, batch))
+            else:
+                _report(rows, admission, submissions, batch.name or str(batch.id))
             if order.wait:
-                succeeded &= follow_batch(client, batch)
+                # One document is printed, whether or not it is waited for.
+                shown = err if order.json else out
+                succeeded &= follow_batch(client, batch, shown=shown)
         else:
             say(f"0 submitted, {len(admission.refused)} refused")
+            if order.json:
+                print_data(_plain(rows, admission, [], None))
     raise typer.Exit(0 if succeeded else 1)
+
+
+def _plain(
+    rows: Sequence["Row"],
+    admission: "Admission",
+    submissions: Sequence["Submission"],
+    batch: "Batch | None",
+) -> dict[str, Any]:
+    """What was submitted and what was refused, as JSON data."""
+    numbers = [number for number, _ in admission.accepted]
+    jobs = [
+        {
+            "id": str(made.job_id),
+            "state": made.state.value,
+            "created": made.created,
+            "image": rows[number - 1].image,
+            "prompt": rows[number - 1].fields.get("edit_prompt"),
+        }
+        for number, made in zip(numbers, submissions, strict=True)
+    ]
+    named = None if batch is None else {"id": str(batch.id), "name": batch.name}
+    return {"batch": named, "jobs": jobs, "refused": [str(each) for each in admission.refused]}
 
 
 def _report(

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from producer.cli.options import Devices, Home, Model, device_names, examples
-from producer.cli.output import err, out, say
+from producer.cli.options import Devices, Home, Json, Model, device_names, examples
+from producer.cli.output import err, out, print_data, say
 from producer.cli.signals import die_with_parent, interrupt_on_sigterm
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ LOOK_SECONDS = 1.0
 SHOWN = ("EDICT_DATABASE_URL", "EDICT_REDIS_URL", "EDICT_S3_ENDPOINT_URL", "EDICT_S3_BUCKET")
 
 
-def up(devices: Devices = "cpu,cpu", model: Model = None, home: Home = None) -> None:
+def up(
+    devices: Devices = "cpu,cpu", model: Model = None, json: Json = False, home: Home = None
+) -> None:
     """Run database, Redis, S3 and workers on this machine until Ctrl-C.
 
     Any other command finds them in the same folder, or with --home. Data stays when it stops.
@@ -35,7 +37,10 @@ def up(devices: Devices = "cpu,cpu", model: Model = None, home: Home = None) -> 
     models = settings.models if model is None else [model]
     with EmbeddedStack(settings.home, device_names(devices), models) as stack:
         _start(stack)
-        _tell(stack)
+        if json:
+            print_data({"home": str(stack.home), "environment": _shown(stack)})
+        else:
+            _tell(stack)
         _stay(stack)
     say("stopped; the data stays in " + escape(str(stack.home)))
 
@@ -49,13 +54,17 @@ def _start(stack: "EmbeddedStack") -> None:
     stack.start_processes()
 
 
-def _tell(stack: "EmbeddedStack") -> None:
+def _shown(stack: "EmbeddedStack") -> dict[str, str]:
+    """Where the services are, without passwords."""
     from jobs.settings import without_password
 
     environment = stack.environment()
-    for name in SHOWN:
-        shown = escape(without_password(environment[name]))
-        out.print(f"[bold]{name}[/]  {shown}", highlight=False, soft_wrap=True)
+    return {name: without_password(environment[name]) for name in SHOWN}
+
+
+def _tell(stack: "EmbeddedStack") -> None:
+    for name, shown in _shown(stack).items():
+        out.print(f"[bold]{name}[/]  {escape(shown)}", highlight=False, soft_wrap=True)
     home = escape(str(stack.home))
     out.print(f"logs in {home}/logs", highlight=False, soft_wrap=True)
     out.print(

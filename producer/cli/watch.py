@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 
-from producer.cli.options import Home, examples
-from producer.cli.output import err, out, say
+from producer.cli.options import Home, Json, examples
+from producer.cli.output import err, out, print_data, say
 
 if TYPE_CHECKING:
     from jobs.records import Batch
@@ -26,6 +27,7 @@ def watch(
     batch: Annotated[
         str | None, typer.Argument(metavar="[BATCH]", help="Name or id. Default: all jobs.")
     ] = None,
+    json: Json = False,
     home: Home = None,
 ) -> None:
     """Follow jobs until all have ended. Ends with 0 only if all of them succeeded."""
@@ -33,11 +35,13 @@ def watch(
 
     with open_client(home) as client:
         found = None if batch is None else client.store.batch(batch)
-        succeeded = follow_batch(client, found)
+        succeeded = follow_batch(client, found, json=json)
     raise typer.Exit(0 if succeeded else 1)
 
 
-def follow_batch(client: "Client", batch: "Batch | None") -> bool:
+def follow_batch(
+    client: "Client", batch: "Batch | None", *, json: bool = False, shown: Console = out
+) -> bool:
     """Follow a batch (None: everything) to its end; says whether all succeeded."""
     from producer.progress import all_succeeded, counts_text, follow
 
@@ -45,7 +49,10 @@ def follow_batch(client: "Client", batch: "Batch | None") -> bool:
     ended = follow(
         lambda: client.store.counts(batch_id), err, lambda now: _note(client, batch_id, now)
     )
-    out.print(counts_text(ended), highlight=False)
+    if json:
+        print_data({state.value: count for state, count in ended.items()})
+    else:
+        shown.print(counts_text(ended), highlight=False)
     if batch_id is not None and (flagged := client.store.flagged_of(batch_id)):
         say(f"[yellow]flagged[/] {flagged} by the batch's gate: `edict gate`, `edict export`")
     if not all_succeeded(ended):

@@ -8,8 +8,8 @@ from uuid import UUID
 import typer
 from rich.markup import escape
 
-from producer.cli.options import Home, examples
-from producer.cli.output import out, say, table
+from producer.cli.options import Home, Json, examples
+from producer.cli.output import out, print_data, say, table
 
 if TYPE_CHECKING:
     from jobs.webhooks import Delivery
@@ -110,6 +110,7 @@ def resend(
     failed: Annotated[
         bool, typer.Option("--failed", help="All that were given up, and these too.")
     ] = False,
+    json: Json = False,
     home: Home = None,
 ) -> None:
     """Send deliveries again, whatever became of them; the control process does it."""
@@ -127,12 +128,18 @@ def resend(
             )
         if failed:
             count += client.store.resend_failed()
-    out.print(f"{count} to be sent again", highlight=False)
+    if json:
+        print_data({"resent": count})
+    else:
+        out.print(f"{count} to be sent again", highlight=False)
 
 
 @app.command(epilog=examples("export EDICT_WEBHOOK_SECRET=$(edict webhooks secret)"))
-def secret() -> None:
+def secret(json: Json = False) -> None:
     """Print a new secret to sign with: for `edict control` and for the receiver."""
     from producer.webhooks.signing import new_secret
 
-    typer.echo(new_secret())
+    if json:
+        print_data({"secret": new_secret()})
+    else:
+        typer.echo(new_secret())

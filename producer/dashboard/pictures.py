@@ -16,6 +16,8 @@ from producer.client import Client
 from producer.gallery.originals import png_size, prepared
 
 What = Literal["image", "original", "mask", "difference"]
+THUMBNAIL_PIXELS = 256
+"""Longer side of what workers store beside results, and what grids show."""
 _HEAT = ("#10101c", "#d0402c", "#fff3b0")
 _GAIN = 3
 """Differences are small: a third of the full range is shown as all of it."""
@@ -36,9 +38,9 @@ class Pictures:
             AccessDenied, ServiceUnavailable: what the object store answered.
         """
         if what == "image" and size is None:
-            data = self._result()
-            with Image.open(io.BytesIO(data)) as image:
-                return data, f"image/{str(image.format).lower()}"
+            return _as_it_is(self._result())
+        if what == "image" and size is not None and (small := self._thumbnail(size)):
+            return _as_it_is(small)
         return _encoded(self._made(what), size)
 
     def _made(self, what: What) -> Image.Image:
@@ -59,6 +61,18 @@ class Pictures:
         if result is None or output is None or role in result.pruned:
             raise NotFound(f"the job {self._job.id} has no {role}")
         return self._client.objects.get(output.key)
+
+    def _thumbnail(self, size: int) -> bytes | None:
+        """The worker's own, if there is one that is neither too large nor needlessly small."""
+        try:
+            data = self._result("thumbnail") if size >= THUMBNAIL_PIXELS else None
+        except NotFound:
+            # Results of earlier versions have none.
+            return None
+        if data is None or size == THUMBNAIL_PIXELS:
+            return data
+        # Of a picture that is no larger itself, the thumbnail is all there is to see.
+        return data if max(_opened(data).size) < THUMBNAIL_PIXELS else None
 
     def _mask(self) -> Image.Image:
         result, spec = self._job.result, self._job.spec
@@ -83,6 +97,11 @@ class Pictures:
             return png_size(self._result())
         except NotFound:
             return None
+
+
+def _as_it_is(data: bytes) -> tuple[bytes, str]:
+    with Image.open(io.BytesIO(data)) as image:
+        return data, f"image/{str(image.format).lower()}"
 
 
 def _opened(data: bytes) -> Image.Image:

@@ -27,6 +27,10 @@ _FOLDER = Path(__file__).parent
 SMALL_PIXELS = 160
 """Images up to this side are magnified pixel by pixel; larger ones as the browser likes."""
 
+WHOLE = ("image",)
+SMALL = ("thumbnail", "image")
+"""Results of earlier versions have no thumbnail."""
+
 
 @dataclass(frozen=True)
 class Credit:
@@ -78,14 +82,18 @@ def write_gallery(
     *,
     origins: Mapping[str, Credit] | None = None,
     max_source_bytes: int,
+    roles: Sequence[str] = WHOLE,
 ) -> None:
     """Write the page of these jobs; `origins` go by the SHA-256 of the source's bytes.
+
+    Of `roles`, the first that a job has is what is shown of it: `WHOLE` or `SMALL`.
 
     Raises:
         ObjectNotFound, AccessDenied, ServiceUnavailable: what the object store answered.
     """
     cards = [
-        _card(together, objects, origins or {}, max_source_bytes) for together in _by_image(jobs)
+        _card(together, objects, origins or {}, max_source_bytes, roles)
+        for together in _by_image(jobs)
     ]
     replace_file(path, render(cards, summary).encode())
 
@@ -114,10 +122,14 @@ def _by_image(jobs: Sequence[Job]) -> Iterable[list[Job]]:
 
 
 def _card(
-    jobs: Sequence[Job], objects: ObjectStore, origins: Mapping[str, Credit], max_bytes: int
+    jobs: Sequence[Job],
+    objects: ObjectStore,
+    origins: Mapping[str, Credit],
+    max_bytes: int,
+    roles: Sequence[str],
 ) -> Card:
     spec = jobs[0].spec
-    made = {job.id: _bytes(job, objects) for job in jobs}
+    made = {job.id: _bytes(job, objects, roles) for job in jobs}
     round_trip = next((job.result for job in jobs if _is_round_trip(job) and job.result), None)
     size = next((png_size(data) for data in made.values() if data), None)
     credit = origins.get(spec.source.sha256, Credit(spec.base_prompt or "image", ""))
@@ -155,9 +167,10 @@ def _is_round_trip(job: Job) -> bool:
     return isinstance(job.spec, ReconstructionSpec)
 
 
-def _bytes(job: Job, objects: ObjectStore) -> bytes | None:
-    output = job.result.outputs.get("image") if job.result else None
-    return objects.get(output.key) if output else None
+def _bytes(job: Job, objects: ObjectStore, roles: Sequence[str]) -> bytes | None:
+    outputs = job.result.outputs if job.result else {}
+    key = next((outputs[role].key for role in roles if role in outputs), None)
+    return None if key is None else objects.get(key)
 
 
 def _result(job: Job, data: bytes | None) -> Picture:
@@ -172,4 +185,5 @@ def _result(job: Job, data: bytes | None) -> Picture:
 def _picture(label: str, words: Sequence[Word], data: bytes) -> Picture:
     encoded = base64.b64encode(data).decode()
     small = max(png_size(data)) <= SMALL_PIXELS
-    return Picture(label, words, uri=f"data:image/png;base64,{encoded}", small=small)
+    kind = "webp" if data[8:12] == b"WEBP" else "jpeg" if data[:2] == b"\xff\xd8" else "png"
+    return Picture(label, words, uri=f"data:image/{kind};base64,{encoded}", small=small)

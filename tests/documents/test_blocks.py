@@ -4,7 +4,6 @@ import ast
 import json
 
 import pytest
-import yaml
 
 from tests.documents.blocks import LANGUAGES, Block, blocks_of, every_block
 from tests.documents.parsing import commands_of, parse
@@ -62,7 +61,8 @@ export A="edict b"; curl http://x/edict | edict doctor
 
 
 @pytest.mark.parametrize(
-    "wrong", [["bogus"], ["submit", "edit", "cat.jpg"], ["submit", "--no"], ["bulk", "a", "--steps"]]
+    "wrong",
+    [["bogus"], ["submit", "edit", "cat.jpg"], ["submit", "--no"], ["bulk", "a", "--steps"]],
 )
 def test_what_the_command_line_refuses_is_found(wrong: list[str]):
     with pytest.raises(Exception, match=r"[Nn]o such|[Mm]issing|requires"):

@@ -24,6 +24,7 @@ COMMANDS = [
     *([name] for name in ("schedule", "retention", "prune", "serve", "keys")),
     *([name] for name in ("worker", "control", "migrate", "doctor", "open", "init", "gallery")),
     *([name] for name in ("job", "failures", "retry", "cancel", "pause", "resume", "workers")),
+    ["completion"],
 ]
 
 

@@ -28,14 +28,15 @@ def test_the_dashboard_is_opened(
 
 
 def test_a_file_of_all_settings_is_written_once(edict: Edict) -> None:
-    assert edict("init").exit_code == 0
+    assert edict("init", "edict.env").exit_code == 0
 
     text = Path("edict.env").read_text()
     assert all(f"\n#EDICT_{name.upper()}=" in text for name in Settings.model_fields)
     assert "# The catalogue: model folders or hub ids" in text
     assert all(line.startswith("#") or not line for line in text.splitlines())
     assert Path("edict.env").stat().st_mode & 0o077 == 0
-    assert edict("init").exit_code == 2
+    assert edict("init", "edict.env").exit_code == 2
+    assert edict("init", "edict.yaml").exit_code == 2
 
 
 def test_a_batch_is_written_as_one_file(

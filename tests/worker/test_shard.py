@@ -81,7 +81,7 @@ def test_a_masked_edit_stores_the_image_and_what_could_change(bench: Bench):
 
     for job in (users, found):
         assert job.state == State.SUCCEEDED
-        assert set(job.result.outputs) == {"latents", "image", "sidecar", "mask"}
+        assert set(job.result.outputs) == {"latents", "image", "sidecar", "thumbnail", "mask"}
     key = users.result.outputs["mask"].key
     inside = np.asarray(Image.open(io.BytesIO(bench.objects.get(key))))
     # The centre square of 64x48 begins at column 8: of its 48 columns, a third is white.
@@ -294,9 +294,9 @@ def test_nothing_is_visible_as_a_result_before_the_row_says_so(bench: Bench):
     bench.run(bench.edit())
 
     assert written[0] == "sources"
-    # Latents go up beside the image and its sidecar.
-    assert sorted(written[1:4]) == ["inversions", "results", "results"]
-    assert written[4:] == ["row"]
+    # Latents go up beside the image, its sidecar and its thumbnail.
+    assert sorted(written[1:5]) == ["inversions", "results", "results", "results"]
+    assert written[5:] == ["row"]
 
 
 def test_a_job_that_is_cancelled_while_it_runs_frees_its_lane_before_the_next_heartbeat(
