@@ -6,6 +6,8 @@
   yardstick's insertions into the same kind of database (SQLite, each in a transaction of its own),
   in the same run. Ours also reads the image in the bucket and looks at it, keeps the audit, and
   announces the job in Redis;
+* *own code*: the share of the server's time, waiting left out, that was spent in our packages and
+  not in the libraries that they call, by samples of its threads in a run of its own;
 * *listeners*: so many clients follow one batch; seconds from the cancellation of its jobs to the
   moment when the last of them was told the end.
 """
@@ -34,6 +36,7 @@ from producer.embedded.stack import EmbeddedStack
 START_SECONDS = 60.0
 _COMMANDS = {
     "api": ["producer.cli", "serve", "--port"],
+    "sampled": ["bench.api.sampled"],
     "yardstick": ["uvicorn", "bench.api.raw:make", "--factory", "--log-level", "error", "--port"],
 }
 
@@ -46,10 +49,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def server(name: str, environment: dict[str, str]) -> Iterator[str]:
+def server(name: str, environment: dict[str, str], *arguments: str) -> Iterator[str]:
     """A server in a process of its own; its URL."""
     port = free_port()
-    command = [sys.executable, "-m", *_COMMANDS[name], str(port)]
+    command = [sys.executable, "-m", *_COMMANDS[name], str(port), *arguments]
     # Its log has a line for each submission.
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -69,7 +72,9 @@ def server(name: str, environment: dict[str, str]) -> Iterator[str]:
         process.wait()
 
 
-async def submissions(url: str, source: str, jobs: int, clients: int) -> dict[str, float]:
+async def submissions(
+    url: str, source: str, jobs: int, clients: int, prompt: str = ""
+) -> dict[str, float]:
     """Submit from many clients at once; milliseconds and submissions a second."""
     numbers = iter(range(jobs))
     took: list[float] = []
@@ -77,7 +82,7 @@ async def submissions(url: str, source: str, jobs: int, clients: int) -> dict[st
     async def client() -> None:
         async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=120) as http:
             for number in numbers:
-                wish = {"source": source, "base_prompt": "a", "edit_prompt": f"{number}"}
+                wish = {"source": source, "base_prompt": "a", "edit_prompt": f"{prompt}{number}"}
                 begun = time.perf_counter()
                 answer = await http.post("/v1/jobs", json=wish)
                 took.append(time.perf_counter() - begun)
@@ -133,7 +138,12 @@ def measure(folder: Path, jobs: int, clients: int, count: int) -> dict[str, Any]
         with server("api", environment) as url:
             ours = asyncio.run(submissions(url, source, jobs, clients))
             heard = asyncio.run(listeners(url, source, count))
-    return {"api": ours, "yardstick": yardstick, "listeners": heard}
+        shares = folder / "shares.json"
+        with server("sampled", environment, str(shares)) as url:
+            # Each job anew: what was submitted before would be answered sooner.
+            asyncio.run(submissions(url, source, jobs, clients, "sampled "))
+    where = json.loads(shares.read_text())
+    return {"api": ours, "yardstick": yardstick, "listeners": heard, "where": where}
 
 
 def _picture() -> bytes:
@@ -157,7 +167,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), given.jobs, given.clients, given.listeners)
     if given.json:
-        print(json.dumps(found))
+        print(json.dumps(found | {"own_share": found["where"].get("own", 0.0)}))
         return
     for name in ("yardstick", "api"):
         figures = found[name]
@@ -170,6 +180,8 @@ def main() -> None:
         f"listeners  {heard['count']} connected in {heard['connected_s']:.1f} s, "
         f"all told the end after {heard['told_s']:.1f} s"
     )
+    shown = list(found["where"].items())[:8]
+    print("time        " + ", ".join(f"{name} {share:.0%}" for name, share in shown))
 
 
 if __name__ == "__main__":
