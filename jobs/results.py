@@ -24,8 +24,8 @@ class Result(BaseModel):
 
     outputs: dict[str, Output]
     """By role: `latents` (the stored inversion), `image` (the edit or reconstruction), `sidecar`
-    (its recipe as JSON), `thumbnail` (a WebP of at most 256 pixels), `mask` (what a masked edit could
-    change)."""
+    (its recipe as JSON), `thumbnail` (a WebP of at most 256 pixels), `mask` (what a masked edit
+    could change)."""
     model_revision: str
     fingerprint: str
     """Device, library versions, dtype and batch shape that the inversion's bits depend on."""
