@@ -4,6 +4,7 @@ Every method blocks its thread and may be called from any number of threads at o
 work of all of them meets in the engine's batches.
 """
 
+import threading
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -32,7 +33,8 @@ from edict_engine.masked import (
 from edict_engine.metrics import psnr
 from edict_engine.model import Model
 from edict_engine.parameters import SamplerParameters, check_guidance
-from edict_engine.samplers import AfterStep, Sampler, get_sampler, keep
+from edict_engine.preview import Glance, Look, Projection, watched
+from edict_engine.samplers import AfterStep, Coroutine, Sampler, get_sampler, keep
 from edict_engine.schedule import Step
 from edict_engine.transfers import move
 
@@ -84,6 +86,8 @@ class Editor:
     def __init__(self, model: Model, engine: Engine) -> None:
         self.model = model
         self.engine = engine
+        self._fitting = threading.Lock()
+        self._projection: Projection | None = None
 
     def invert(
         self,
@@ -133,6 +137,7 @@ class Editor:
         attention_control: bool = False,
         mask: Image.Image | Literal["auto"] | None = None,
         rung: int | None = None,
+        look: Look | None = None,
         priority: int = 0,
         on_progress: OnProgress | None = None,
         should_stop: ShouldStop | None = None,
@@ -142,7 +147,8 @@ class Editor:
         ``guidance`` replaces the inversion's own scale; ``negative_prompt`` is what guidance leads
         away from. ``attention_control`` is Prompt-to-Prompt (see ``attention``). ``mask`` is an
         image of the size that was inverted, white where something may change, or "auto" to find
-        that from the prompts (see ``masked``). ``rung`` repeats an edit at its own.
+        that from the prompts (see ``masked``). ``rung`` repeats an edit at its own. ``look`` is
+        shown every step as it is taken (see ``preview``); it is called on the device thread.
         Raises ``ModelMismatch`` if another model made the inversion.
         """
         if attention_control and not self.model.controls_attention:
@@ -164,11 +170,11 @@ class Editor:
         base = inversion.prompt if attention_control else None
         guide = errand.call(lambda: self._guidance(prompt, towards, negative_prompt, base))
         if mask is None:
-            pair, ran_at = errand.run(self._generation(inversion, guide), rung)
+            pair, ran_at = errand.run(self._generation(inversion, guide, look=look), rung)
         else:
             inside, states = self._states_and_mask(errand, inversion, prompt, inside)
             kept = paste(inside, states, inversion.image.to(self.model.device))
-            pair, ran_at = errand.run(self._generation(inversion, guide, kept), rung)
+            pair, ran_at = errand.run(self._generation(inversion, guide, kept, look), rung)
         picture = to_image(errand.call(lambda: self._decode(pair.x)))
         shown = None if inside is None else mask_image(inside, size)
         return Edited(picture, shown, pair.to("cpu"), ran_at)
@@ -222,6 +228,21 @@ class Editor:
             vae_psnr=_psnr(image, vae_pixels),
         )
 
+    def preview(self, glance: Glance, parameters: SamplerParameters) -> Image.Image:
+        """What an edit would become as it stands, one pixel for each cell of its latent.
+
+        For any thread but the device's: the first call waits for a turn of it, to look at the VAE.
+        """
+        with self._fitting:
+            if self._projection is None:
+                encode, factor = self.model.encode, self.model.vae_factor
+                multiple = self.model.pixel_factor // factor
+                fit = partial(Projection.fit, encode, factor, multiple=multiple)
+                self._projection = self.engine.run(fit).result()
+        _, grid = self._sampler(parameters)
+        scaled = self.model.schedule.image_scale * glance.clean(grid)
+        return self._projection.picture(scaled.to("cpu"))
+
     def _sampler(self, parameters: SamplerParameters) -> tuple[Sampler, tuple[Step, ...]]:
         if parameters.sizes is not None and not self.model.takes_sizes:
             raise ParameterError(
@@ -232,12 +253,21 @@ class Editor:
         return get_sampler(parameters.sampler), grid
 
     def _generation(
-        self, inversion: Inversion, guidance: ClassifierFree, after_step: AfterStep = keep
+        self,
+        inversion: Inversion,
+        guidance: ClassifierFree,
+        after_step: AfterStep = keep,
+        look: Look | None = None,
     ) -> Trajectory[LatentPair]:
         sampler, grid = self._sampler(inversion.parameters)
         pair = inversion.pair.to(self.model.device)
+
+        def start() -> Coroutine[LatentPair]:
+            running = sampler.generate(pair, grid, inversion.parameters, after_step)
+            return running if look is None else watched(running, look)
+
         return Trajectory(
-            lambda: sampler.generate(pair, grid, inversion.parameters, after_step),
+            start,
             guidance,
             pair.shape,
             sampler.generation_turns(grid),

@@ -134,7 +134,7 @@ def oldest_message(app: Celery, queue: str) -> datetime | None:
     Raises:
         ServiceUnavailable: Redis does not answer.
     """
-    message = _ask_redis(app, lambda client: client.lindex(queue, -1))
+    message = ask_redis(app, lambda client: client.lindex(queue, -1))
     return None if message is None else _moment_of(message)
 
 
@@ -154,10 +154,15 @@ def queue_length(app: Celery, queue: str) -> int:
     Raises:
         ServiceUnavailable: Redis does not answer.
     """
-    return int(_ask_redis(app, lambda client: client.llen(queue)))
+    return int(ask_redis(app, lambda client: client.llen(queue)))
 
 
-def _ask_redis(app: Celery, question: Any) -> Any:
+def ask_redis(app: Celery, question: Any) -> Any:
+    """What Redis's own client answers to `question`.
+
+    Raises:
+        ServiceUnavailable: Redis does not answer.
+    """
     with app.connection_for_read() as connection:
         # The client's own errors are those of redis-py, not kombu's.
         away = (OperationalError, *connection.connection_errors, *connection.channel_errors)

@@ -2,6 +2,7 @@
 
 import io
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from edict_engine.editor import Editor, Reconstruction
 from edict_engine.errors import ParameterError
 from edict_engine.images import to_pixels
 from edict_engine.metrics import psnr
+from edict_engine.preview import Look
 from edict_engine.quality.measures import ssim
 from jobs.keys import result_key, sha256
 from jobs.objects import ObjectStore
@@ -19,6 +21,7 @@ from jobs.result_files import MEDIA_TYPES, SUFFIXES, ImageSpec, Recipe, encode, 
 from jobs.results import Output, Result
 from jobs.specs import EditSpec, InversionSpec, ReconstructionSpec
 from worker.noise import Noise, Watcher
+from worker.previews import Previewer
 from worker.sources import SourceReader
 from worker.stopwatch import Stopwatch
 from worker.thumbnails import thumbnail
@@ -40,10 +43,17 @@ class Made:
 class Performer:
     """Runs one job on the device, uploads what it made, and says what it measured."""
 
-    def __init__(self, objects: ObjectStore, editor: Editor, sources: SourceReader) -> None:
+    def __init__(
+        self,
+        objects: ObjectStore,
+        editor: Editor,
+        sources: SourceReader,
+        previewer: Previewer | None = None,
+    ) -> None:
         self._objects = objects
         self._editor = editor
         self._sources = sources
+        self._previewer = previewer
 
     def perform(self, claim: Claim, noise: Noise, watcher: Watcher) -> Result:
         """Do what the claim's spec asks for.
@@ -57,12 +67,25 @@ class Performer:
             case InversionSpec():
                 return self._result(noise)
             case EditSpec() as spec:
-                made = self._edit(spec, noise, watcher, clock)
+                with self._showing(claim, noise) as look:
+                    made = self._edit(spec, noise, watcher, clock, look)
             case ReconstructionSpec() as spec:
                 made = self._reconstruct(noise, watcher, clock)
         return self._keep(claim.job_id, spec, noise, made, clock)
 
-    def _edit(self, spec: EditSpec, noise: Noise, watcher: Watcher, clock: Stopwatch) -> Made:
+    def _showing(self, claim: Claim, noise: Noise) -> AbstractContextManager[Look | None]:
+        if self._previewer is None:
+            return nullcontext()
+        return self._previewer.showing(claim, noise.inversion.parameters)
+
+    def _edit(
+        self,
+        spec: EditSpec,
+        noise: Noise,
+        watcher: Watcher,
+        clock: Stopwatch,
+        look: Look | None,
+    ) -> Made:
         self._check_rows(spec)
         with clock.phase("fetch"):
             mask = self._sources.mask(spec)
@@ -76,6 +99,7 @@ class Performer:
                 mask=mask,
                 priority=watcher.priority,
                 rung=spec.rows,
+                look=look,
                 on_progress=watcher.progress,
                 should_stop=watcher.should_stop,
             )

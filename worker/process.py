@@ -38,6 +38,7 @@ from jobs.logs import name_process
 from jobs.messages import RUN_SHARD, Shard, queue_name
 from jobs.model_names import split_name
 from jobs.objects import ObjectStore
+from jobs.previews import Previews
 from jobs.records import Worker
 from jobs.services import check_tables, wait_for_services
 from jobs.settings import Settings, parse_model
@@ -50,6 +51,7 @@ from worker.leases import LeaseKeeper
 from worker.metrics import DeviceSampler
 from worker.noise import NoiseFinder
 from worker.perform import Performer
+from worker.previews import Previewer
 from worker.shard import ShardRunner
 from worker.sources import SourceReader
 from worker.stopping import give_up_device, stop_on_signals
@@ -91,7 +93,7 @@ def run_process(settings: Settings, *, model: str, device: str, torch_device: st
         keeper = stack.enter_context(
             LeaseKeeper(store, worker.name, lease=lease, models=worker.labels)
         )
-        runners = _runners(stack, settings, store, objects, keeper, Editor(loaded, engine))
+        runners = _runners(stack, settings, store, objects, keeper, Editor(loaded, engine), app)
         _log.info(
             "worker.ready",
             model=loaded.name,
@@ -193,12 +195,14 @@ def _runners(
     objects: ObjectStore,
     keeper: LeaseKeeper,
     editor: Editor,
+    app: Celery,
 ) -> dict[Lane, ShardRunner]:
     """What runs each lane's shards; they share all but their threads."""
     sources = _sources(settings, objects, editor.model)
     uploads = stack.enter_context(_pool(UPLOAD_THREADS, "upload"))
     finder = NoiseFinder(objects, editor, sources, keeper.turns, uploads)
-    performer = Performer(objects, editor, sources)
+    previewer = stack.enter_context(Previewer(Previews(app), editor))
+    performer = Performer(objects, editor, sources, previewer)
     health = DeviceHealth(partial(give_up_device, keeper))
     isolation = Isolation()
 

@@ -24,6 +24,7 @@ from producer.dashboard.again import compared, make_again
 from producer.dashboard.commands import as_command, as_json
 from producer.dashboard.pictures import Pictures, What
 from producer.dashboard.rendering import FOLDER, page
+from producer.dashboard.running import MEDIA_TYPE, preview_of, preview_version
 from producer.text import bytes_text
 
 KEPT_SECONDS = 86_400
@@ -168,12 +169,20 @@ def show_job(job_id: UUID, seen: TheView, batch: str = "", repeats: UUID | None 
         is_live=job.state in LIVE,
         first=first,
         verdict=first and compared(seen, job, first),
+        preview=preview_version(seen.client, job),
         command=as_command(job) if readable else "",
         body=as_json(job) if readable else "",
         bytes_text=bytes_text,
         **views.neighbours(seen, job, here.batch if here else None),
         **views.details(seen, job),
     )
+
+
+@router.get("/jobs/{job_id}/preview")
+def preview(job_id: UUID, seen: TheView) -> Response:
+    """What an edit that runs looks like now."""
+    data = preview_of(seen.client, seen.job(job_id).id)
+    return Response(data, media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
 
 @router.get("/jobs/{job_id}/pictures/{what}")
