@@ -6,6 +6,7 @@ that a few bytes could make good jobs fail. Here such a message is dropped, as i
 from its queue by then, and the consumer goes on.
 """
 
+from queue import Empty
 from typing import Any
 
 import structlog
@@ -17,18 +18,18 @@ _NO_MESSAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 """What reading something else as a message leads to."""
 
 
-class CarefulChannel(redis.Channel):  # type: ignore[misc]
+class CarefulChannel(redis.Channel):
     """Drops what cannot be read as a message."""
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
         except self.connection_errors:
             # Some of them are values' errors, too: of a certificate, say.
             raise
         except _NO_MESSAGE as error:
             _log.warning("message.dropped", reason=f"{type(error).__name__}: {error}"[:200])
-            raise redis.Empty from None
+            raise Empty from None
 
 
 def be_careful() -> None:
