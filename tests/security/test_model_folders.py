@@ -18,6 +18,7 @@ PARTS = {
     "tokenizer": "tokenizer_config.json",
     "scheduler": "scheduler_config.json",
 }
+pytestmark = pytest.mark.slow
 KINDS = ("AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoTokenizer")
 
 
