@@ -204,7 +204,7 @@ def _edits(row: RawRow, values: Mapping[str, Any], plan: Plan) -> Iterable[Mappi
     if isinstance(edits, str) and edits.lstrip().startswith("["):
         try:
             edits = json.loads(edits)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidInput("edits", f'is no list ({error}); give ["…", "…"]') from None
     if not isinstance(edits, list):
         raise InvalidInput("edits", f"is {edits!r:.80}, no list; give a list of prompts")

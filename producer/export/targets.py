@@ -127,6 +127,6 @@ def _state(where: str, data: bytes) -> dict[str, Any]:
         state = json.loads(data)
         if isinstance(state, dict) and isinstance(state["parts"], list):
             return state
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, RecursionError):
         pass
     raise InvalidInput("to", f"{where}/{STATE} is none of ours; export to another place")

@@ -176,6 +176,7 @@ def test_refused_rows_are_mended_and_submitted_again(
         ({"base_prompt": float("nan")}, "row", "NaN"),
         ({"base_prompt": {"en": "a cat"}}, "base_prompt", "no text"),
         ({"edits": "a cat"}, "edits", "no list"),
+        ({"edits": "[" * 100_000}, "edits", "no list"),
         ({"edits": [["a cat"]]}, "edits", "give prompts"),
         ({"edits": ["  "]}, "edit_prompt", "is empty"),
         ({"edits": []}, "edit_prompt", "is missing"),
