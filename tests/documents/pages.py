@@ -6,6 +6,18 @@ _SUBMIT_FRUIT = """
 edict submit edit lemons.jpg --from 'a photo of lemons' --to 'blue lemons' --batch fruit \
     --steps 4 --wait
 """
+_APPROVE = """
+python - <<'END'
+from jobs.filters import JobFilter
+from jobs.marks import Verdict
+from jobs.settings import load_settings
+from producer.client import Client
+
+with Client(load_settings()) as client:
+    for job in client.jobs(JobFilter(batch=client.batch("fruit").id)):
+        client.store.mark(job.id, Verdict.APPROVED, "a reader")
+END
+"""
 _SUBMIT_AND_LOSE = """
 python - <<'END'
 import time
@@ -67,11 +79,17 @@ class Ground:
 
 
 GROUNDS = {
-    "api.md": Ground(before="echo export KEY=$(edict keys create docs --scope admin) > variables.sh"),
+    # The tiny model reads 16 tokens, and has few words.
+    "README.md": Ground(
+        texts={"a pencil sketch of a cat": "a sketch", "a photo of a cat at night": "a night"}
+    ),
+    "api.md": Ground(
+        before="echo export KEY=$(edict keys create docs --scope admin) > variables.sh"
+    ),
     "bulk.md": Ground(
         before=_UPLOAD + 'printf "file_path,caption\\ncat.jpg,a photo of a cat\\n" > captions.csv'
     ),
-    "dashboard.md": Ground(before=_SUBMIT_FRUIT),
+    "dashboard.md": Ground(before=_SUBMIT_FRUIT + _APPROVE),
     "results.md": Ground(
         texts={"edited/0001-blue-lemons-3f6f1f1f.webp": "$(ls edited/*.webp | head -1)"}
     ),

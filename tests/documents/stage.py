@@ -23,9 +23,7 @@ NOBODY = "http://127.0.0.1:9/hook"
 CAPTION = "a photo of fruit"
 
 _PICTURES = ("cat.jpg", "lemons.jpg", "lemons.png", "photographs/apples.jpg")
-_EDICT = f"""#!/bin/sh
-exec {sys.executable} -m producer.cli "$@"
-"""
+_WARM = Path(__file__).with_name("warm.py")
 _SHELL = """set -euo pipefail
 curl() { command curl --silent --fail-with-body "$@"; }
 if [ -f variables.sh ]; then . ./variables.sh; fi
@@ -35,14 +33,16 @@ if [ -f variables.sh ]; then . ./variables.sh; fi
 class Stage:
     """A folder as a reader of one page has it, and the services around it."""
 
-    def __init__(self, folder: Path, settings: Settings, port: int) -> None:
+    def __init__(self, folder: Path, settings: Settings, port: int, warm: Path) -> None:
         self.folder = folder
         self.settings = settings
         self._port = port
         self._beside: list[Child] = []
         tools = folder / ".venv" / "bin"
         tools.mkdir(parents=True)
-        (tools / "edict").write_text(_EDICT)
+        (tools / "edict").write_text(
+            f'#!/bin/sh\nexec {sys.executable} -S -E {_WARM} {warm} "$@"\n'
+        )
         (tools / "edict").chmod(0o755)
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("EDICT_", "PYTHON"))},
@@ -95,7 +95,8 @@ class Stage:
             "https://edict.example.org": here,
             "https://example.org/hooks/edict": NOBODY,
             "s3://photos/": f"s3://{self.settings.s3_bucket}/photos/",
-            "edict serve": f"edict serve --port {self._port}",
+            # A process of its own, which ends with its shell.
+            "edict serve": f"{sys.executable} -m producer.cli serve --port {self._port}",
         }
         for old, new in {**places, **texts}.items():
             text = text.replace(old, new)

@@ -23,6 +23,7 @@ def of(*languages: str) -> list[pytest.ParameterSet]:
 def test_every_block_says_its_language_and_what_is_special(block: Block):
     assert block.language in LANGUAGES
     assert block.mark in MARKS or block.excuse or block.file
+    assert block.language != "yaml" or yaml.safe_load(block.text)
 
 
 @pytest.mark.parametrize("block", of("bash"))
@@ -62,7 +63,8 @@ export A="edict b"; curl http://x/edict | edict doctor
 
 
 @pytest.mark.parametrize(
-    "wrong", [["bogus"], ["submit", "edit", "cat.jpg"], ["submit", "--no"], ["bulk", "a", "--steps"]]
+    "wrong",
+    [["bogus"], ["submit", "edit", "cat.jpg"], ["submit", "--no"], ["bulk", "a", "--steps"]],
 )
 def test_what_the_command_line_refuses_is_found(wrong: list[str]):
     with pytest.raises(Exception, match=r"[Nn]o such|[Mm]issing|requires"):

@@ -1,15 +1,18 @@
 """The blocks of each page, run in order by a reader with real servers and the tiny model."""
 
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from jobs.processes import Child
 from jobs.settings import Settings
 from producer.embedded.ports import free_ports
-from tests.documents.blocks import PAGES, blocks_of
+from tests.documents.blocks import PAGES, ROOT, blocks_of
 from tests.documents.pages import GROUNDS, Ground
 from tests.documents.stage import PATIENCE_SECONDS, Stage
 from tests.pipeline import edict, environment_of, eventually
@@ -45,7 +48,7 @@ def services(
         s3_access_key_id=s3.access_key_id,
         s3_secret_access_key=s3.secret_access_key,
         s3_bucket=module_bucket,
-        models=(TINY_MODEL, "demo"),
+        models=(TINY_MODEL,),
         dtype="float32",
         rungs=(2, 16),
         webhook_allow=("127.0.0.0/8",),
@@ -62,10 +65,22 @@ def services(
         yield settings
 
 
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the command line waits, loaded (see `warm`)."""
+    folder = tmp_path_factory.mktemp("warm")
+    command = [sys.executable, "-m", "tests.documents.warm", folder / "socket"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("EDICT_")}
+    log = folder / "log"
+    with Child("warm", command, environment=environment, folder=ROOT, log=log) as child:
+        child.wait_until((folder / "socket").exists, PATIENCE_SECONDS)
+        yield folder / "socket"
+
+
 @pytest.fixture
-def stage(services: Settings, tmp_path: Path) -> Iterator[Stage]:
+def stage(services: Settings, warm: Path, tmp_path: Path) -> Iterator[Stage]:
     [port] = free_ports(1)
-    made = Stage(tmp_path, services, port)
+    made = Stage(tmp_path, services, port, warm)
     yield made
     made.close()
 

@@ -37,7 +37,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _without_network() -> dict[str, str]:
     """Whoever asks for something elsewhere is told at once that nobody answers."""
     nobody = "http://127.0.0.1:9"
-    return {"http_proxy": nobody, "https_proxy": nobody, "HTTP_PROXY": nobody, "HTTPS_PROXY": nobody}
+    return {
+        "http_proxy": nobody,
+        "https_proxy": nobody,
+        "HTTP_PROXY": nobody,
+        "HTTPS_PROXY": nobody,
+    }
 
 
 class Fetches(HTMLParser):

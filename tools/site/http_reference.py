@@ -52,7 +52,7 @@ def _operation(method: str, path: str, operation: dict[str, Any]) -> Iterator[st
 
 def _shape(name: str, schema: dict[str, Any]) -> Iterator[str]:
     # Named as the links of `_type` say, whatever a slug would be.
-    yield f'### {name} {{: #shape-{name.lower()} }}\n'
+    yield f"### {name} {{: #shape-{name.lower()} }}\n"
     if text := schema.get("description"):
         yield f"{text}\n"
     fields = schema.get("properties", {})
