@@ -22,6 +22,7 @@ def of(*languages: str) -> list[pytest.ParameterSet]:
 def test_every_block_says_its_language_and_what_is_special(block: Block):
     assert block.language in LANGUAGES
     assert block.mark in MARKS or block.excuse or block.file
+    assert block.language != "yaml" or yaml.safe_load(block.text)
 
 
 @pytest.mark.parametrize("block", of("bash"))
