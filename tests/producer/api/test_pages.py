@@ -14,6 +14,7 @@ from PIL import Image
 from jobs.access import Scope
 from jobs.lanes import INTERACTIVE_PRIORITY
 from jobs.previews import Previews
+from jobs.specs import EditSpec
 from producer.client import Client
 from producer.dashboard.commands import as_command
 from tests.producer.api.test_doors import bearer
@@ -237,15 +238,14 @@ def test_a_command_survives_the_shell(client: Client, api: httpx.Client, source:
     assert words[words.index("--mask") + 1] == "auto"
 
 
-def test_an_edit_that_runs_is_shown_to_whoever_looks(
-    api: httpx.Client, client: Client, source: str
-) -> None:
-    job_id = UUID(made(api, source, priority=INTERACTIVE_PRIORITY)["id"])
+def test_an_edit_that_runs_is_shown_to_whoever_looks(api: httpx.Client, client: Client) -> None:
+    image = client.sources.upload(png((48, 32)), "cat")
+    spec = EditSpec(source=image, model=client.model(), edit_prompt="a dog")
+    job_id = client.submit([spec], priority=INTERACTIVE_PRIORITY)[0].job_id
     previews, address = Previews(client.app), f"/jobs/{job_id}/preview"
     looked_at(api, f"/jobs/{job_id}")
     # It does not run yet: nobody has to make one.
     assert not previews.is_asked(job_id)
-    client.store.take_due(10)
     [claim] = client.store.claim([job_id], "w1", lease=30)
     refused(api.get(address), 404)
 
