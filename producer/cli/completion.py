@@ -33,6 +33,7 @@ def completion(
 
     It asks `edict` itself at each Tab, so it need not be written again for a newer version.
     """
+    # It is what typer's documentation points to, though the module has no list of its names.
     from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
     script = get_completion_script(prog_name="edict", complete_var=VARIABLE, shell=shell.value)

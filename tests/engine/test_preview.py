@@ -69,6 +69,7 @@ def test_the_map_of_a_linear_vae_is_found():
     assert np.abs(np.asarray(picture).astype(int) - round(1.5 * 127.5)).max() <= 3
 
 
+@pytest.mark.slow
 def test_a_real_vae_s_latents_look_like_their_images(image: Image.Image):
     model = load_model("demo", dtype=torch.float32)
     projection = Projection.fit(model.encode, model.vae_factor)
@@ -80,6 +81,7 @@ def test_a_real_vae_s_latents_look_like_their_images(image: Image.Image):
     assert psnr(to_pixels(small), to_pixels(shown)) > 15
 
 
+@pytest.mark.slow
 def test_looking_changes_no_bit_and_draws_no_random_number(model: Model, image: Image.Image):
     with Engine(model, rungs=(2,)) as engine:
         editor = Editor(model, engine)

@@ -12,6 +12,9 @@ import pytest
 from PIL import Image
 
 from jobs.access import Scope
+from jobs.lanes import INTERACTIVE_PRIORITY
+from jobs.previews import Previews
+from jobs.specs import EditSpec
 from producer.client import Client
 from producer.dashboard.commands import as_command
 from tests.producer.api.test_doors import bearer
@@ -233,3 +236,35 @@ def test_a_command_survives_the_shell(client: Client, api: httpx.Client, source:
 
     assert words[words.index("--to") + 1] == prompt
     assert words[words.index("--mask") + 1] == "auto"
+
+
+def test_an_edit_that_runs_is_shown_to_whoever_looks(api: httpx.Client, client: Client) -> None:
+    image = client.sources.upload(png((48, 32)), "cat")
+    spec = EditSpec(source=image, model=client.model(), edit_prompt="a dog")
+    job_id = client.submit([spec], priority=INTERACTIVE_PRIORITY)[0].job_id
+    previews, address = Previews(client.app), f"/jobs/{job_id}/preview"
+    looked_at(api, f"/jobs/{job_id}")
+    # It does not run yet: nobody has to make one.
+    assert not previews.is_asked(job_id)
+    [claim] = client.store.claim([job_id], "w1", lease=30)
+    refused(api.get(address), 404)
+
+    before = looked_at(api, f"/jobs/{job_id}").all("img", "src")
+    assert previews.is_asked(job_id)
+    assert not [src for src in before if "preview" in str(src)]
+    previews.put(job_id, small_webp())
+    [shown] = [
+        str(src)
+        for src in looked_at(api, f"/jobs/{job_id}").all("img", "src")
+        if "preview" in str(src)
+    ]
+    answer = api.get(shown)
+    assert (answer.content, answer.headers["cache-control"]) == (small_webp(), "no-store")
+    client.store.fail(claim, "bad_image", "broken")
+    assert address not in str(looked_at(api, f"/jobs/{job_id}").tags)
+
+
+def small_webp() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), "teal").save(buffer, "WEBP")
+    return buffer.getvalue()
