@@ -4,6 +4,7 @@ import ast
 import json
 
 import pytest
+import yaml
 
 from tests.documents.blocks import LANGUAGES, Block, blocks_of, every_block
 from tests.documents.parsing import commands_of, parse
