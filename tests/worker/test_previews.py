@@ -61,6 +61,7 @@ def long_edit(bench: Bench) -> EditSpec:
     return bench.edit("a cat").model_copy(update={"sampler": STEPS})
 
 
+@pytest.mark.slow
 def test_an_edit_that_somebody_looks_at_is_shown_until_it_ends(
     showing: Bench, previews: Previews, client: Client
 ):
