@@ -2,6 +2,7 @@
 
 import ast
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -71,7 +72,7 @@ def test_what_the_command_line_refuses_is_found(wrong: list[str]):
         parse(wrong)
 
 
-def test_marks_are_read_and_lines_counted(tmp_path):
+def test_marks_are_read_and_lines_counted(tmp_path: Path):
     page = tmp_path / "page.md"
     page.write_text("# A\n\n<!-- not run: no GPU -->\n```bash\nedict up\n```\n\n```text\nx\n```\n")
 

@@ -69,7 +69,7 @@ def services(
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where the command line waits, loaded (see `warm`)."""
     folder = tmp_path_factory.mktemp("warm")
-    command = [sys.executable, "-m", "tests.documents.warm", folder / "socket"]
+    command = [sys.executable, "-m", "tests.documents.warm", str(folder / "socket")]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("EDICT_")}
     log = folder / "log"
     with Child("warm", command, environment=environment, folder=ROOT, log=log) as child:
