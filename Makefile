@@ -31,7 +31,7 @@ test: $(VENV)/.dev
 	@$(BIN)/python -m tests.browser.browsers
 	@$(BIN)/python -m tests.deploy.helm
 	$(BIN)/python -m pytest -m "not slow" -n 2
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
