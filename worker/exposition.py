@@ -1,5 +1,6 @@
 """The supervisor's part of the figures: it adds up what device processes wrote, and answers."""
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from jobs.errors import ConfigurationError
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """Read by `prometheus_client` when a device process imports it."""
+
+_MEMORY = "/dev/shm"  # noqa: S108
+"""Where the files lie if it is there: they are mapped, and a full disk under them would kill."""
 
 
 class Exposition:
@@ -40,7 +44,8 @@ def exposition(port: int | None) -> Iterator[Exposition]:
     if port is None:
         yield Exposition(None)
         return
-    with tempfile.TemporaryDirectory(prefix="edict-metrics-") as folder:
+    place = _MEMORY if os.access(_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="edict-metrics-", dir=place) as folder:
         registry = CollectorRegistry()
         MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
         try:
