@@ -59,6 +59,7 @@ def histories(engine: Engine, job_ids: Collection[UUID]) -> dict[UUID, list[Chan
     found: defaultdict[UUID, list[Change]] = defaultdict(list)
     statement = text("SELECT job, before, after, token, worker FROM audit ORDER BY number")
     with engine.connect() as connection:
-        for row in connection.execute(statement):
-            found[row.job].append(Change(row.before, row.after, row.token, row.worker))
+        rows = connection.execute(statement).all()
+    for row in rows:
+        found[row.job].append(Change(row.before, row.after, row.token, row.worker))
     return {job_id: found[job_id] for job_id in job_ids}

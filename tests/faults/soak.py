@@ -32,6 +32,7 @@ from tests.faults.expectations import (
 from tests.faults.faults import PROCESSES, SERVICES
 from tests.faults.reference import Reference
 from tests.faults.workload import GROUP, Submitter, Workload
+from tests.pipeline import eventually
 
 STEPS = 2
 ATTEMPTS = 100
@@ -58,7 +59,10 @@ class Soak:
         """
         options = {"workers": self.workers, "max_attempts": ATTEMPTS}
         with Reference(STEPS) as reference, Deployment(folder, **options) as deployment:
-            engine = open_database(deployment.database_url)
+            # Looks at very much: the database ends transactions that do nothing for seconds.
+            engine = open_database(deployment.database_url).execution_options(
+                isolation_level="AUTOCOMMIT"
+            )
             with Client(deployment.settings) as client:
                 submitter = Submitter(client)
                 deployment.start_processes()
@@ -71,6 +75,7 @@ class Soak:
                 seconds = time.monotonic() - begun
             with deployment.bucket() as objects:
                 findings = check_jobs(engine, objects, workload, reference.pixels)
+                eventually(deployment.is_ready)
                 statuses = deployment.stop_processes()
                 check_no_strays(engine, objects)
             assert set(statuses) == {0}, f"processes ended with {statuses}"
