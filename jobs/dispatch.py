@@ -12,7 +12,7 @@ jobs' rows: jobs queued before the oldest message that still waits have none.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -41,12 +41,18 @@ _log = structlog.get_logger()
 
 
 def dispatch(
-    store: JobStore, app: Celery, *, window: int = WINDOW, among: Sequence[UUID] | None = None
+    store: JobStore,
+    app: Celery,
+    *,
+    window: int = WINDOW,
+    among: Sequence[UUID] | None = None,
+    say: Callable[[Sequence[DueJob]], None] = lambda _: None,
 ) -> int:
     """Send messages for the jobs that are due; says for how many jobs.
 
     All interactive ones, and of each model's bulk jobs as many as `window` has room for. With
-    `among`, only (the first `window`) of these: the rest is the control process's.
+    `among`, only (the first `window`) of these: the rest is the control process's. `say` is told of
+    each message's jobs.
 
     Raises:
         ServiceUnavailable: Redis does not take messages. The jobs are pending again: nothing is
@@ -56,24 +62,28 @@ def dispatch(
     models, sent = store.models_pending(), 0
     for model in models:
         while due := store.take_due(DISPATCH_CHUNK, model=model, lane=Lane.INTERACTIVE, among=own):
-            sent += _send_all(store, app, due)
+            sent += _send_all(store, app, due, say)
     for model in models:
         room = window - store.queued(model, Lane.BULK)
         while room > 0 and (
             due := store.take_due(min(room, DISPATCH_CHUNK), model=model, lane=Lane.BULK, among=own)
         ):
             room -= len(due)
-            sent += _send_all(store, app, due)
+            sent += _send_all(store, app, due, say)
     return sent
 
 
-def _send_all(store: JobStore, app: Celery, due: Sequence[DueJob]) -> int:
+def _send_all(
+    store: JobStore,
+    app: Celery,
+    due: Sequence[DueJob],
+    say: Callable[[Sequence[DueJob]], None],
+) -> int:
     unsent = shards(due)
     try:
         while unsent:
             _send(app, unsent[0])
-            _log.info("jobs.announced", jobs=[str(job.id) for job in unsent[0]])
-            unsent.pop(0)
+            say(unsent.pop(0))
     except BaseException as error:
         # Ctrl-C too: nothing may stay queued that no message speaks of.
         store.unqueue([job.id for shard in unsent for job in shard])

@@ -12,7 +12,7 @@ Each chore has a thread: a bucket that takes an hour to list must not keep jobs 
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jobs.dispatch import dispatch, reconcile
 from jobs.errors import JobsError
+from jobs.records import DueJob
 from jobs.settings import Settings
 from jobs.store.base import utc_now
 from producer.client import Client
@@ -81,7 +82,8 @@ def chores(client: Client, stop: threading.Event) -> list[Chore]:
     def announce() -> None:
         lost = reconcile(store, app, redeliver_after=settings.redeliver_seconds)
         ACTIONS.labels("announced_again").inc(lost)
-        ACTIONS.labels("announced").inc(dispatch(store, app, window=settings.announce_window))
+        sent = dispatch(store, app, window=settings.announce_window, say=_say_announced)
+        ACTIONS.labels("announced").inc(sent)
 
     def expire() -> None:
         ACTIONS.labels("expired").inc(expiry.look())
@@ -104,6 +106,10 @@ def chores(client: Client, stop: threading.Event) -> list[Chore]:
         Chore("firings", store.settle_firings, every=SETTLE_SECONDS),
         Chore("retention", prune, every=SETTLE_SECONDS),
     ]
+
+
+def _say_announced(due: Sequence[DueJob]) -> None:
+    _log.info("jobs.announced", jobs=[str(job.id) for job in due])
 
 
 @contextmanager

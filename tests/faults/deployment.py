@@ -5,7 +5,9 @@ died of them is started again by `tend`, as a service manager would.
 """
 
 import os
+import re
 import secrets
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -164,7 +166,12 @@ class Deployment:
         return [pid for child in self.supervisors if child.pid for pid in children_of(child.pid)]
 
     def is_ready(self) -> bool:
-        """Whether a device process of every worker lives, and has said so to the database."""
+        """Whether a device process of every worker lives, and has said so to the database.
+
+        And whether all that a service manager would stop can be stopped in order by now.
+        """
+        if not all(map(takes_sigterm, (*self.controls, *self.supervisors))):
+            return False
         engine = open_database(self.database_url)
         try:
             listed = JobStore(engine).live_workers(seen_within=LEASE_SECONDS)
@@ -195,6 +202,15 @@ class Deployment:
             command = [sys.executable, "-c", _CONFINED, str(core), *command]
         environment = {**os.environ, **environment_of(self.settings)}
         return Child(name, command, environment=environment, log=self.folder / f"{name}.log")
+
+
+def takes_sigterm(child: Child) -> bool:
+    """Whether the process has a handler; before that, while Python imports, it simply dies."""
+    with suppress(OSError):
+        status = Path(f"/proc/{child.pid}/status").read_text()
+        [caught] = re.findall(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)
+        return bool(int(caught, 16) & 1 << (signal.SIGTERM - 1))
+    return False
 
 
 def children_of(pid: int) -> list[int]:
