@@ -84,6 +84,7 @@ def test_every_command_prints_json_and_nothing_else(
     assert shown("webhooks", "resend", "--failed") == {"resent": 0}
     assert shown("webhooks", "secret")["secret"].startswith("whsec_")
     assert shown("workers") == []
+    assert [each["model"] for each in shown("prefetch")] == ["demo"]
     Path("rows.jsonl").write_text('{"image": "photo.png", "base_prompt": "a", "edit_prompt": "b"}')
     assert shown("bulk", "rows.jsonl", "--name", "rows")["created"] == 1
     assert shown(*CREATE)["name"] == "s"
