@@ -1,5 +1,6 @@
 """How a command ends when it is told to."""
 
+import atexit
 import os
 import signal
 import sys
@@ -15,7 +16,17 @@ def stop_on_signals() -> threading.Event:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    atexit.register(_take_no_more)
     return stop
+
+
+def _take_no_more() -> None:
+    """Let a signal that comes while Python ends not turn an orderly end into a death by it.
+
+    Python takes its handlers away at its very end, and has the kernel's own again then.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def hurry_on_signals(stop: threading.Event) -> threading.Event:
