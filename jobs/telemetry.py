@@ -206,12 +206,12 @@ def _context(parent: object) -> Context:
 
 def _links(parents: Iterable[object]) -> list[Link]:
     """To each once."""
-    found: dict[SpanContext, None] = {}
+    found: dict[tuple[int, int], SpanContext] = {}
     for parent in parents:
         context = trace.get_current_span(_context(parent)).get_span_context()
         if context.is_valid:
-            found[context] = None
-    return [Link(context) for context in found]
+            found[context.trace_id, context.span_id] = context
+    return [Link(context) for context in found.values()]
 
 
 class _ToOurLog(logging.Handler):

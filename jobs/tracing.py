@@ -72,7 +72,7 @@ def start_tracing(settings: Settings, service: str, **resource: str) -> None:
     Raises:
         ConfigurationError: the extra is not installed.
     """
-    global _telemetry  # noqa: PLW0603 - one a process, as logs are
+    global _telemetry
     if settings.tracing_endpoint is None or _telemetry is not None:
         return
     try:

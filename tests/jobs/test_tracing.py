@@ -98,7 +98,7 @@ def test_a_collector_that_is_away_holds_up_no_work_and_no_end():
 def test_an_endpoint_that_is_none_is_refused(endpoint: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("EDICT_TRACING_ENDPOINT", endpoint)
 
-    with pytest.raises(ConfigurationError, match="EDICT_TRACING_ENDPOINT.*is not of the form"):
+    with pytest.raises(ConfigurationError, match=r"EDICT_TRACING_ENDPOINT.*is not of the form"):
         load_settings()
 
 

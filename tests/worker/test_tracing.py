@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import httpx
 import pytest
@@ -54,7 +55,7 @@ class Traced:
             trace = [each for each in spans if ran and each.trace == ran[0].trace]
             return trace if any(each.name == "shard" for each in trace) else None
 
-        eventually(lambda: self.client.store.job(job_id).state == State.SUCCEEDED)
+        eventually(lambda: self.client.store.job(UUID(job_id)).state == State.SUCCEEDED)
         return eventually(complete, seconds=30)
 
 
@@ -87,13 +88,13 @@ def traced(
             log = folder / f"{command[0]}.log"
             stack.enter_context(edict(*command, environment=environment, log=log))
         url = f"http://{LOOPBACK}:{port}"
-        eventually(lambda: answers(url))
+        eventually(lambda: answers(url), seconds=60)
         yield Traced(client, collector, url, key)
 
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health", trust_env=False).is_success
+        return httpx.get(f"{url}/livez", trust_env=False).is_success
     except httpx.TransportError:
         return False
 
