@@ -27,6 +27,7 @@ from jobs.messages import MAX_SHARD_JOBS, RUN_SHARD, Shard, queue_name
 from jobs.records import DueJob
 from jobs.store import JobStore
 from jobs.store.base import IDS_CHUNK
+from jobs.tracing import HEADER, span, traceparent
 
 DISPATCH_CHUNK = 512
 WINDOW = 4_096
@@ -185,11 +186,16 @@ def ask_redis(app: Celery, question: Any) -> Any:
 def _send(app: Celery, shard: list[DueJob]) -> None:
     message = Shard(job_ids=tuple(job.id for job in shard))
     first = shard[0]
-    app.send_task(
-        RUN_SHARD,
-        args=[message.model_dump(mode="json")],
-        headers={QUEUED_AT: first.queued_at.isoformat()} if first.queued_at else {},
-        queue=queue_name(first.model, first.lane),
-        retry=False,
-        ignore_result=True,
-    )
+    headers = {QUEUED_AT: first.queued_at.isoformat()} if first.queued_at else {}
+    submitted = [job.traceparent for job in shard]
+    with span("announce", kind="producer", parent=submitted[0], links=submitted, jobs=len(shard)):
+        if trace := traceparent():
+            headers[HEADER] = trace
+        app.send_task(
+            RUN_SHARD,
+            args=[message.model_dump(mode="json")],
+            headers=headers,
+            queue=queue_name(first.model, first.lane),
+            retry=False,
+            ignore_result=True,
+        )

@@ -29,6 +29,7 @@ from jobs.errors import (
     ServiceUnavailable,
 )
 from jobs.settings import Settings
+from jobs.tracing import watch
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -90,6 +91,7 @@ class ObjectStore:
                 f"EDICT_S3_ENDPOINT_URL: {error}; use for example http://host:8333"
             ) from None
         client.meta.events.register_last("before-call.s3", _ask_no_leave)
+        watch(client)
         return cls(client, settings.s3_bucket, settings.source_buckets)
 
     def close(self) -> None:

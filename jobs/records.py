@@ -125,6 +125,8 @@ class DueJob:
     priority: int = 0
     queued_at: datetime | None = None
     losses: int = 0
+    traceparent: str | None = None
+    """Of the trace that it was submitted in."""
 
     @property
     def lane(self) -> Lane:
@@ -147,6 +149,8 @@ class Claim:
     """Seconds from its announcement to this claim."""
     batch: UUID | None = None
     """One of its batches, for logs."""
+    traceparent: str | None = None
+    """Of the trace that it was submitted in."""
 
 
 @dataclass(frozen=True)

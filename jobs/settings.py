@@ -96,6 +96,20 @@ class Settings(BaseSettings):
     webhook_allow: Names = ()
     """Networks, such as 10.1.0.0/16, that webhooks may call though they are not public."""
 
+    tracing_endpoint: str | None = None
+    """Where spans go: an OTLP/HTTP collector, such as http://localhost:4318. None: nothing is
+    traced."""
+
+    @field_validator("tracing_endpoint")
+    @classmethod
+    def _is_http_without_user(cls, endpoint: str | None) -> str | None:
+        if endpoint is not None and not re.fullmatch(r"https?://[^/@\s]+(/[^@\s]*)?", endpoint):
+            raise ValueError(
+                "is not of the form http://host:4318; a collector's credentials go into "
+                "OTEL_EXPORTER_OTLP_HEADERS"
+            )
+        return endpoint
+
     @field_validator("webhook_allow")
     @classmethod
     def _are_networks(cls, names: tuple[str, ...]) -> tuple[str, ...]:

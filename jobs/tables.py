@@ -117,6 +117,8 @@ jobs = Table(
     Column("result", JSON),
     # As the batches' column. The identity holds it too: tenants never share a job.
     Column("tenant", String(MAX_TENANT_CHARACTERS)),
+    # The trace that it was submitted in (W3C Trace Context); null: none (`jobs.tracing`).
+    Column("traceparent", String(55)),
 )
 Index("ix_jobs_tenant_id", jobs.c.tenant, jobs.c.id)
 # For the dispatcher, the reconciler, and those that look for dead workers.

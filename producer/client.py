@@ -31,6 +31,7 @@ from jobs.settings import Settings, parse_model
 from jobs.specs import ModelRef, Spec
 from jobs.states import ENDED, State
 from jobs.store import JobStore
+from jobs.tracing import span
 from jobs.webhooks import check_webhook_url
 from producer.sources import SourceDoor
 
@@ -135,17 +136,18 @@ class Client:
         check_priority(priority)
         for name in {spec.model.name for spec in wanted}:
             self.model(name)
-        if batch is not None:
-            batch_id = self.store.open_batch(batch, tenant=tenant).id
-        submissions = self.store.submit(
-            wanted, batch_id=batch_id, priority=priority, force=force, tenant=tenant
-        )
-        if webhook:
-            self.store.subscribe_to_jobs([made.job_id for made in submissions], webhook)
-        if batch_webhook and batch_id is not None:
-            # After its jobs are there: before, it would look as if it had ended.
-            self.store.subscribe_to_batch(batch_id, batch_webhook)
-        self._announce([each.job_id for each in submissions if each.state is State.PENDING])
+        with span("submit", jobs=len(wanted)):
+            if batch is not None:
+                batch_id = self.store.open_batch(batch, tenant=tenant).id
+            submissions = self.store.submit(
+                wanted, batch_id=batch_id, priority=priority, force=force, tenant=tenant
+            )
+            if webhook:
+                self.store.subscribe_to_jobs([made.job_id for made in submissions], webhook)
+            if batch_webhook and batch_id is not None:
+                # After its jobs are there: before, it would look as if it had ended.
+                self.store.subscribe_to_batch(batch_id, batch_webhook)
+            self._announce([each.job_id for each in submissions if each.state is State.PENDING])
         return submissions
 
     def subscribe_to_settings(self, batch_id: UUID) -> None:

@@ -10,6 +10,7 @@ import sys
 from jobs.errors import JobsError, ServiceUnavailable
 from jobs.logs import configure_logging
 from jobs.settings import load_settings
+from jobs.tracing import start_tracing, stop_tracing
 
 
 def main() -> int:
@@ -29,8 +30,10 @@ def main() -> int:
     from worker.stopping import exit_now
 
     try:
+        settings = load_settings().require_services()
+        start_tracing(settings, "worker", **{"edict.device": arguments.device})
         status = run_process(
-            load_settings().require_services(),
+            settings,
             model=arguments.model,
             device=arguments.device,
             torch_device=arguments.torch_device,
@@ -40,6 +43,7 @@ def main() -> int:
         # The supervisor does not start a process again that says EX_CONFIG.
         may_pass = isinstance(error, ServiceUnavailable | ModelUnreachable)
         status = os.EX_TEMPFAIL if may_pass else os.EX_CONFIG
+    stop_tracing()
     exit_now(status)
     return status
 

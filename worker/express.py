@@ -19,6 +19,7 @@ from kombu.message import Message
 from kombu.mixins import ConsumerMixin
 
 from jobs.messages import Shard
+from jobs.tracing import HEADER, span
 
 STOP_SECONDS = 5.0
 LOOK_SECONDS = 0.2
@@ -99,15 +100,17 @@ class Express(ConsumerMixin):
         try:
             [arguments, *_] = message.payload
             job_ids = Shard.model_validate(arguments[0]).job_ids
+            trace = message.headers.get(HEADER)
         except Exception as error:
             _log.warning("message.refused", reason=str(error))
             return
         self._slots.acquire()
-        self._pool.submit(self._run_one, job_ids)
+        self._pool.submit(self._run_one, job_ids, trace)
 
-    def _run_one(self, job_ids: Sequence[UUID]) -> None:
+    def _run_one(self, job_ids: Sequence[UUID], trace: object) -> None:
         try:
-            self._run_shard(job_ids)
+            with span("shard", kind="consumer", parent=trace, jobs=len(job_ids)):
+                self._run_shard(job_ids)
         except Exception:
             # The database is away, say: the rows are still queued, and are announced again.
             _log.exception("shard.failed")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextvars import copy_context
 from dataclasses import dataclass, field
 
 import structlog
@@ -145,7 +146,9 @@ class NoiseFinder:
             with clock.phase("invert"):
                 made = found[0] if found else self._invert(image, spec, watcher)
                 _log.info("inversion.made", key=turn.key, found=found is not None)
-            upload = self._uploads.submit(self._keep, turn, made, clock)
+            # In the context of here: whatever it does belongs to this job's log and trace.
+            here = copy_context()
+            upload = self._uploads.submit(here.run, self._keep, turn, made, clock)
         except BaseException:
             self._turns.abandon(turn)
             raise

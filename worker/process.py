@@ -18,7 +18,7 @@ from functools import partial
 import structlog
 import torch
 import transformers
-from celery import Celery
+from celery import Celery, Task
 from celery.platforms import SecurityWarning
 from sqlalchemy import Engine as Database
 from sqlalchemy.exc import SQLAlchemyError
@@ -44,6 +44,7 @@ from jobs.services import check_tables, wait_for_services
 from jobs.settings import Settings, parse_model
 from jobs.store import JobStore
 from jobs.store.base import utc_now
+from jobs.tracing import HEADER, span
 from worker.express import Express
 from worker.health import DeviceHealth
 from worker.isolation import Isolation
@@ -259,6 +260,8 @@ def _consume(
 
 
 def _add_task(app: Celery, runner: ShardRunner) -> None:
-    @app.task(name=RUN_SHARD)  # type: ignore[untyped-decorator]
-    def run_shard(message: object) -> None:
-        runner.run(Shard.model_validate(message).job_ids)
+    @app.task(name=RUN_SHARD, bind=True)  # type: ignore[untyped-decorator]
+    def run_shard(task: Task, message: object) -> None:
+        job_ids, trace = Shard.model_validate(message).job_ids, task.request.get(HEADER)
+        with span("shard", kind="consumer", parent=trace, jobs=len(job_ids)):
+            runner.run(job_ids)

@@ -6,6 +6,8 @@ inversion) fails all of them, each on its own row.
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, wait
+from contextlib import AbstractContextManager
+from contextvars import copy_context
 from itertools import groupby
 from uuid import UUID
 
@@ -17,6 +19,7 @@ from jobs.records import Claim
 from jobs.specs import InversionSpec
 from jobs.states import State
 from jobs.store import JobStore
+from jobs.tracing import Attribute, fail, span, traceparent
 from worker import metrics
 from worker.failures import classify
 from worker.health import DeviceHealth
@@ -86,7 +89,13 @@ class ShardRunner:
             for claim in claims:
                 self._give_up(claim, error)
         else:
-            wait([self._pool.submit(self._run_job, claim, noise) for claim in claims])
+            # A context for each: two threads cannot be in one.
+            wait(
+                [
+                    self._pool.submit(copy_context().run, self._run_job, claim, noise)
+                    for claim in claims
+                ]
+            )
 
     def _wait_for_another(self, claims: list[Claim], busy: InvertedElsewhere) -> None:
         """Do other work while the image is inverted; its jobs come due when that is done."""
@@ -107,10 +116,14 @@ class ShardRunner:
         watcher = self._watch(claims, *self._inverting(claims))
         if watcher.should_stop():
             raise Cancelled("nobody waits for this image any more")
-        return self._finder.find(claims[0], watcher)
+        with _traced("noise", claims):
+            return self._finder.find(claims[0], watcher)
 
     def _run_job(self, claim: Claim, noise: Noise) -> None:
-        with structlog.contextvars.bound_contextvars(**_ids(claim)):
+        with (
+            _traced("job", [claim], **_ids(claim), attempt=claim.attempt),
+            structlog.contextvars.bound_contextvars(**_ids(claim)),
+        ):
             self._perform(claim, noise)
 
     def _perform(self, claim: Claim, noise: Noise) -> None:
@@ -170,6 +183,7 @@ class ShardRunner:
             _log.info("job.given_back", **_ids(claim))
             return
         failure = classify(error)
+        fail(failure.code)
         fields = {**_ids(claim), "code": failure.code, "reason": failure.message}
         self._health.failed(failure)
         if failure.device:
@@ -198,6 +212,12 @@ def _ids(claim: Claim) -> dict[str, str]:
     """What names a job in the log."""
     batch = {} if claim.batch is None else {"batch": str(claim.batch)}
     return {"job": str(claim.job_id), **batch}
+
+
+def _traced(name: str, claims: Sequence[Claim], **what: Attribute) -> AbstractContextManager[None]:
+    """A span in the trace that the first job was submitted in, of what is done for all of them."""
+    others = [traceparent(), *(claim.traceparent for claim in claims[1:])]
+    return span(name, parent=claims[0].traceparent, links=others, **what)
 
 
 def _say_claimed(claims: Sequence[Claim]) -> None:

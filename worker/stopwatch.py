@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from jobs.tracing import span
+
 
 class Stopwatch:
     """Collects seconds under the names of phases."""
@@ -13,9 +15,10 @@ class Stopwatch:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time what happens inside; a phase entered again adds up."""
+        """Time and trace what happens inside; a phase entered again adds up."""
         start = time.monotonic()
         try:
-            yield
+            with span(name):
+                yield
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 3)

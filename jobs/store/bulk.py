@@ -45,6 +45,7 @@ from jobs.tables import (
     jobs,
     known_sources,
 )
+from jobs.tracing import span, traceparent
 from jobs.writing import SpecWriter
 
 _incoming = Table(
@@ -57,11 +58,13 @@ _incoming = Table(
     Column("inversion_digest", String),
     Column("model", String),
     Column("priority", Integer),
+    Column("traceparent", String),
 )
 _SAME = jobs.c.identity.in_(select(_incoming.c.identity))
 _COLUMNS = [column.name for column in _incoming.columns]
 _LAYOUT = (
-    "id {}, kind text, spec {}, identity text, inversion_digest text, model text, priority int"
+    "id {}, kind text, spec {}, identity text, inversion_digest text, model text, priority int, "
+    "traceparent text"
 )
 _POSTGRESQL = (
     f"CREATE TEMPORARY TABLE bulk_incoming ({_LAYOUT.format('uuid', 'json')}) ON COMMIT DROP"
@@ -72,10 +75,13 @@ _COPY_JOBS = f"COPY jobs ({', '.join(_COLUMNS)}, state, created_at, due_at) FROM
 _COPY_MEMBERS = "COPY batch_jobs (batch_id, job_id) FROM STDIN"
 _FILL = f"INSERT INTO bulk_incoming VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - ours
 
+_NULL = r"\N"
+"""As COPY reads it."""
+
 _making = threading.Lock()
 """A chunk's ids follow each other though two are made at once: edits of an image stay together."""
 
-_Row = tuple[str, str, str, str, str, str, int]
+_Row = tuple[str, str, str, str, str, str, int, str | None]
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,18 @@ class Bulk(Steering):
 
         A spec that was submitted before is the same job, as in `submit`; `force` makes new jobs.
         """
+        with span("submit"):
+            return self._submit_chunk_of(specs, batch_id, digest, priority, force=force)
+
+    def _submit_chunk_of(
+        self,
+        specs: Iterable[Spec],
+        batch_id: UUID,
+        digest: str | None,
+        priority: int,
+        *,
+        force: bool,
+    ) -> Loaded:
         writer = SpecWriter()
         with _making:
             rows = [self._text_row(writer, spec, priority, force=force) for spec in specs]
@@ -178,7 +196,8 @@ class Bulk(Steering):
         # As JobStore names ids in identities: with dashes.
         identity = f"{written.digest}:{UUID(job_id)}" if force else written.digest
         inversion, model = written.inversion_digest, spec.model.label
-        return (job_id, spec.kind, written.json, identity, inversion, model, priority)
+        trace = traceparent()
+        return (job_id, spec.kind, written.json, identity, inversion, model, priority, trace)
 
     @staticmethod
     def _fill(connection: Connection, rows: Sequence[_Row]) -> None:
@@ -325,9 +344,9 @@ def _copy(connection: Connection, statement: str, lines: Iterable[str]) -> None:
 
 
 def _line(row: _Row) -> str:
-    job_id, kind, spec, identity, inversion_digest, model, priority = row
+    job_id, kind, spec, identity, inversion_digest, model, priority, trace = row
     fields = (job_id, kind, _escaped(spec), identity, inversion_digest, _escaped(model))
-    return "\t".join((*fields, str(priority)))
+    return "\t".join((*fields, str(priority), trace or _NULL))
 
 
 def _escaped(text: str) -> str:

@@ -83,6 +83,7 @@ class Leasing(StorePart):
             jobs.c.priority,
             jobs.c.losses,
             jobs.c.queued_at,
+            jobs.c.traceparent,
             _A_BATCH,
         )
         with self._engine.begin() as connection:
@@ -103,6 +104,7 @@ class Leasing(StorePart):
                     row.losses,
                     waited,
                     row.batch,
+                    row.traceparent,
                 )
             except InvalidInput as error:
                 # Written by another version, or by hand: its neighbours are to run all the same.

@@ -48,6 +48,7 @@ class Queueing(StorePart):
             jobs.c.priority,
             jobs.c.queued_at,
             jobs.c.losses,
+            jobs.c.traceparent,
         )
         with self._engine.begin() as connection:
             rows = connection.execute(taken).all()

@@ -16,6 +16,7 @@ from jobs.store.gating import Gating
 from jobs.store.inverting import forgive_inversions
 from jobs.store.pausing import Pausing
 from jobs.tables import batch_jobs, batches, jobs
+from jobs.tracing import traceparent
 
 SUBMIT_CHUNK = 500
 """Rows a transaction: large enough to be quick, small enough to let claims in between."""
@@ -94,6 +95,7 @@ class Submitting(Pausing, Gating):
             "created_at": now,
             "due_at": now,
             "tenant": tenant,
+            "traceparent": traceparent(),
         }
 
     def _submit_chunk(self, rows: list[dict[str, Any]], batch_id: UUID | None) -> list[Submission]:
@@ -163,6 +165,8 @@ class Submitting(Pausing, Gating):
             "progress": None,
             "started_at": None,
             "finished_at": None,
+            # Its new life belongs to the trace of whoever wanted it.
+            "traceparent": traceparent(),
         }
 
 

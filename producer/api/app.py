@@ -16,6 +16,7 @@ from producer.api.parts import problems
 from producer.api.problems import handle_errors
 from producer.api.rates import Rates
 from producer.api.routes import batches, events, jobs, running, schedules, uploads
+from producer.api.tracing import Tracing
 from producer.api.wishes import JobWish
 from producer.client import Client
 from producer.dashboard import doors, pages
@@ -29,14 +30,16 @@ def make_api(client: Client, *, keyless: bool) -> ASGIApp:
     app = _routes()
     app.state.client = client
     app.state.counts = SharedCounts(client.store)
-    return SecurityHeaders(
-        BodyLimit(
-            Access(
-                Rates(Idempotency(app, client.store), redis_url(client.settings)),
-                client.store,
-                keyless=keyless,
-            ),
-            max_source_bytes=client.settings.max_source_bytes,
+    return Tracing(
+        SecurityHeaders(
+            BodyLimit(
+                Access(
+                    Rates(Idempotency(app, client.store), redis_url(client.settings)),
+                    client.store,
+                    keyless=keyless,
+                ),
+                max_source_bytes=client.settings.max_source_bytes,
+            )
         )
     )
 

@@ -17,8 +17,11 @@ def control(home: Home = None, metrics_port: MetricsPort = None) -> None:
     """
     from jobs.logs import configure_logging
     from jobs.settings import load_settings
+    from jobs.tracing import start_tracing
     from producer.control import run_control
 
     stop = stop_on_signals()
     configure_logging()
-    run_control(load_settings(home).require_services(), stop, metrics_port=metrics_port)
+    settings = load_settings(home).require_services()
+    start_tracing(settings, "control")
+    run_control(settings, stop, metrics_port=metrics_port)

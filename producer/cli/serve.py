@@ -42,7 +42,7 @@ def serve(
         raise ConfigurationError(
             f"{error.name} is not installed; run pip install 'edict[serve]'"
         ) from None
-    with open_client(home) as client:
+    with open_client(home, "api") as client:
         configure_logging()
         keyless = check_keys(client.store, host, require_key=require_key)
         with bind(host, port) as listening:

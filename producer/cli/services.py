@@ -10,8 +10,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_client(home: Path | None) -> Iterator["Client"]:
+def open_client(home: Path | None, service: str = "client") -> Iterator["Client"]:
     """Connect to the services; a database without our tables is reported with its remedy.
+
+    Traces name the process after `service`.
 
     Raises:
         ConfigurationError: no services are named, and no embedded stack runs.
@@ -24,11 +26,14 @@ def open_client(home: Path | None) -> Iterator["Client"]:
     from jobs.errors import ServiceUnavailable
     from jobs.logs import configure_logging
     from jobs.settings import load_settings
+    from jobs.tracing import start_tracing
     from producer.client import Client
 
     configure_logging(logging.WARNING)
+    settings = load_settings(home)
+    start_tracing(settings, service)
     try:
-        with Client(load_settings(home)) as client:
+        with Client(settings) as client:
             yield client
     except DatabaseError as error:
         reason = str(error.orig).strip().splitlines()[0]
