@@ -217,7 +217,7 @@ def _ids(claim: Claim) -> dict[str, str]:
 def _traced(name: str, claims: Sequence[Claim], **what: Attribute) -> AbstractContextManager[None]:
     """A span in the trace that the first job was submitted in, of what is done for all of them."""
     others = [traceparent(), *(claim.traceparent for claim in claims[1:])]
-    return span(name, parent=claims[0].traceparent, links=others, **what)
+    return span(name, kind="internal", parent=claims[0].traceparent, links=others, **what)
 
 
 def _say_claimed(claims: Sequence[Claim]) -> None:

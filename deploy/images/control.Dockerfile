@@ -7,7 +7,7 @@ FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
 COPY . .
 RUN python -m venv /opt/edict \
-    && /opt/edict/bin/pip install --no-cache-dir -c constraints.txt '.[bulk,serve]'
+    && /opt/edict/bin/pip install --no-cache-dir -c constraints.txt '.[bulk,serve,tracing]'
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/edict /opt/edict

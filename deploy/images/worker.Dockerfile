@@ -16,7 +16,7 @@ FROM python AS build
 WORKDIR /src
 COPY . .
 RUN python3 -m venv /opt/edict \
-    && /opt/edict/bin/pip install --no-cache-dir -c constraints.txt '.[worker]'
+    && /opt/edict/bin/pip install --no-cache-dir -c constraints.txt '.[tracing,worker]'
 
 FROM python
 COPY --from=build /opt/edict /opt/edict

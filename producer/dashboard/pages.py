@@ -180,8 +180,12 @@ def show_job(job_id: UUID, seen: TheView, batch: str = "", repeats: UUID | None 
 
 @router.get("/jobs/{job_id}/preview")
 def preview(job_id: UUID, seen: TheView) -> Response:
-    """What an edit that runs looks like now."""
+    """What an edit that runs looks like now; once it has ended, what became of it."""
     data = preview_of(seen.client, seen.job(job_id).id)
+    if data is None:
+        # It ended after its page was made; asked again, for it may have ended just now.
+        what = "image" if seen.job(job_id).state == State.SUCCEEDED else "original"
+        return RedirectResponse(f"/jobs/{job_id}/pictures/{what}?size=512", 303)
     return Response(data, media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
 

@@ -3,7 +3,7 @@
 from hashlib import sha256
 from uuid import UUID
 
-from jobs.errors import NotFound, ServiceUnavailable
+from jobs.errors import ServiceUnavailable
 from jobs.lanes import Lane
 from jobs.previews import Previews
 from jobs.records import Job
@@ -27,14 +27,10 @@ def preview_version(client: Client, job: Job) -> str | None:
     return None if data is None else sha256(data).hexdigest()[:12]
 
 
-def preview_of(client: Client, job_id: UUID) -> bytes:
-    """The preview, a WebP.
+def preview_of(client: Client, job_id: UUID) -> bytes | None:
+    """The preview, a WebP; None: there is none, or none any more.
 
     Raises:
-        NotFound: there is none, or none any more.
         ServiceUnavailable: Redis does not answer.
     """
-    data = Previews(client.app).get(job_id)
-    if data is None:
-        raise NotFound(f"the job {job_id} has no preview: it has ended, or has not begun")
-    return data
+    return Previews(client.app).get(job_id)

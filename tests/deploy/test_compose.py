@@ -119,7 +119,7 @@ def test_images_are_not_root_and_copy_only_what_the_context_lets_in(path: Path):
 def test_the_control_image_has_no_torch():
     text = (DEPLOY / "images" / "control.Dockerfile").read_text()
 
-    assert "'.[bulk,serve]'" in text
+    assert "'.[bulk,serve,tracing]'" in text
     assert "[worker" not in text
 
 

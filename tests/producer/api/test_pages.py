@@ -247,7 +247,10 @@ def test_an_edit_that_runs_is_shown_to_whoever_looks(api: httpx.Client, client: 
     # It does not run yet: nobody has to make one.
     assert not previews.is_asked(job_id)
     [claim] = client.store.claim([job_id], "w1", lease=30)
-    refused(api.get(address), 404)
+    # Made between two looks of a page: in its place the original.
+    answer = api.get(address)
+    assert answer.status_code == 303
+    assert answer.headers["location"] == f"/jobs/{job_id}/pictures/original?size=512"
 
     before = looked_at(api, f"/jobs/{job_id}").all("img", "src")
     assert previews.is_asked(job_id)
