@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,37 +40,42 @@ def sent(database_url: str, revision: str) -> str:
     )
 
 
-@contextmanager
-def _recorded() -> Iterator[list[tuple[int, str]]]:
-    statements: list[tuple[int, str]] = []
+class _Recorder:
+    """Every statement of this process, and on which connection it was made."""
 
-    def note(connection: Connection, statement: str) -> None:
-        statements.append((id(connection.connection.dbapi_connection), statement))
+    def __init__(self) -> None:
+        self.statements: list[tuple[int, str]] = []
 
-    def in_transaction(connection: Connection) -> bool:
-        return connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
+    def begin(self, connection: Connection) -> None:
+        self._bound(connection, "BEGIN")
 
-    def begin(connection: Connection) -> None:
-        if in_transaction(connection):
-            note(connection, "BEGIN")
+    def commit(self, connection: Connection) -> None:
+        self._bound(connection, "COMMIT")
 
-    def commit(connection: Connection) -> None:
-        if in_transaction(connection):
-            note(connection, "COMMIT")
-
-    def execute(connection: Connection, cursor: Any, statement: str, values: Any, *_: Any) -> None:
+    def before_cursor_execute(
+        self, connection: Connection, cursor: Any, statement: str, values: Any, *_: Any
+    ) -> None:
         if values:
             statement = psycopg.ClientCursor(cursor.connection).mogrify(statement, values)
-        note(connection, statement)
+        self._note(connection, statement)
 
-    listeners = {"begin": begin, "commit": commit, "before_cursor_execute": execute}
-    for name, listener in listeners.items():
-        event.listen(Engine, name, listener)
-    try:
-        yield statements
-    finally:
-        for name, listener in listeners.items():
-            event.remove(Engine, name, listener)
+    def _bound(self, connection: Connection, statement: str) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            self._note(connection, statement)
+
+    def _note(self, connection: Connection, statement: str) -> None:
+        self.statements.append((id(connection.connection.dbapi_connection), statement))
+
+
+@contextmanager
+def _recorded() -> Iterator[list[tuple[int, str]]]:
+    recorder = _Recorder()
+    with ExitStack() as stack:
+        for name in ("begin", "commit", "before_cursor_execute"):
+            listener = getattr(recorder, name)
+            event.listen(Engine, name, listener)
+            stack.callback(event.remove, Engine, name, listener)
+        yield recorder.statements
 
 
 def complaints(script: str) -> set[str]:
