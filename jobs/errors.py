@@ -4,6 +4,7 @@ JobsError
 ├── ConfigurationError       settings are missing or contradict each other
 ├── ServiceUnavailable       the database, Redis or the object store cannot be reached
 ├── InvalidInput             refused at the door: names the field, the value, the limit, the remedy
+│   └── NewerInput           says something that only a newer version can understand
 ├── NotFound                 no job, batch or object of that name
 │   └── ObjectNotFound       no object at that key
 ├── AccessDenied             the object store refuses these credentials
@@ -42,6 +43,13 @@ class InvalidInput(JobsError):
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
+
+
+class NewerInput(InvalidInput):
+    """Input with a version, a kind, a choice or a field that this version does not know.
+
+    For callers it is a mistake like any other; what lies in the database was once accepted.
+    """
 
 
 class NotFound(JobsError):

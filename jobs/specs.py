@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from jobs.errors import InvalidInput
+from jobs.errors import InvalidInput, NewerInput
 from jobs.model_names import split_name
 
 MAX_PROMPT_CHARACTERS = 2_000
@@ -246,6 +246,8 @@ def _without_place(value: Any) -> Any:
 
 class _Spec(_Frozen):
     version: Literal[1] = 1
+    """Goes up where a spec would otherwise be misread. A new field, kind or choice is none such:
+    a worker that does not know it leaves the job to newer ones (see `jobs.store.leasing`)."""
     source: Source
     model: ModelRef
     base_prompt: Prompt = ""
@@ -336,7 +338,8 @@ def parse_spec(value: object) -> Spec:
     """Check a spec given as plain JSON data.
 
     Raises:
-        InvalidInput: names the first field that is wrong, its value and the limit.
+        InvalidInput: names the first field that is wrong, its value and the limit. As a
+            NewerInput where a version, a kind, a choice or a field is none that we know.
     """
     try:
         return _ADAPTER.validate_python(value)
@@ -346,12 +349,18 @@ def parse_spec(value: object) -> Spec:
 
 def invalid_input(error: Any) -> InvalidInput:
     """Turn pydantic's report into one sentence that names the field, the value and the limit."""
-    first = error.errors(include_url=False)[0]
+    found = error.errors(include_url=False)
+    first = found[0]
     field = ".".join(str(part) for part in first["loc"]) or "spec"
     problem = first["msg"].removeprefix("Value error, ")
     value = first.get("input")
     shown = "" if isinstance(value, dict) else f" (got {value!r:.120})"
-    return InvalidInput(field, problem + shown)
+    unknown = any(each["type"] in _UNKNOWN for each in found)
+    return (NewerInput if unknown else InvalidInput)(field, problem + shown)
+
+
+_UNKNOWN = {"extra_forbidden", "literal_error", "union_tag_invalid"}
+"""What pydantic says of a newer version's fields, of its version and choices, and of its kinds."""
 
 
 def digest_of(value: object) -> str:

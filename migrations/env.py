@@ -1,22 +1,20 @@
 """Alembic's entry point: runs on the connection that `migrations.run` hands over.
 
-The advisory lock makes a fleet that migrates at start-up take turns; SQLite's own write lock,
-taken when the transaction begins, does the same there.
+On PostgreSQL that connection is in no transaction yet, and every revision gets one of its own, so
+that none holds the locks of another. On SQLite all of them are in the one that was begun.
 """
 
 from alembic import context
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from jobs.tables import metadata
 
-_LOCK = 0x6564696374  # "edict"
-
 connection: Connection = context.config.attributes["connection"]
-if connection.dialect.name == "postgresql":
-    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
 context.configure(
     connection=connection,
     target_metadata=metadata,
     render_as_batch=connection.dialect.name == "sqlite",
+    transaction_per_migration=True,
 )
-context.run_migrations()
+with context.begin_transaction():
+    context.run_migrations()

@@ -20,7 +20,7 @@ from celery import Celery
 
 from jobs.addresses import parse_networks
 from jobs.celery_app import check_broker, make_app
-from jobs.database import check_database, open_database
+from jobs.database import open_database
 from jobs.dispatch import dispatch
 from jobs.errors import InvalidInput, ServiceUnavailable
 from jobs.filters import JobFilter
@@ -56,7 +56,8 @@ class Client:
         )
 
     def __enter__(self) -> Self:
-        check_database(self._engine)
+        # Before anything is done: half of it might be possible on an older version's tables.
+        check_tables(self._engine)
         return self
 
     def __exit__(

@@ -99,7 +99,7 @@ class Express(ConsumerMixin):
         message.ack()  # type: ignore[no-untyped-call]
         try:
             [arguments, *_] = message.payload
-            job_ids = Shard.model_validate(arguments[0]).job_ids
+            job_ids = Shard.parse(arguments[0]).job_ids
             trace = message.headers.get(HEADER)
         except Exception as error:
             _log.warning("message.refused", reason=str(error))

@@ -32,7 +32,7 @@ from edict_engine.numerics import fastest_dtype
 from edict_engine.probe import probe_rungs
 from jobs.celery_app import check_broker, make_app
 from jobs.database import open_database
-from jobs.errors import ConfigurationError
+from jobs.errors import ConfigurationError, InvalidInput
 from jobs.lanes import INTERACTIVE_PRIORITY, Lane
 from jobs.logs import name_process
 from jobs.messages import RUN_SHARD, Shard, queue_name
@@ -262,6 +262,10 @@ def _consume(
 def _add_task(app: Celery, runner: ShardRunner) -> None:
     @app.task(name=RUN_SHARD, bind=True)  # type: ignore[untyped-decorator]
     def run_shard(task: Task, message: object) -> None:
-        job_ids, trace = Shard.model_validate(message).job_ids, task.request.get(HEADER)
+        try:
+            job_ids, trace = Shard.parse(message).job_ids, task.request.get(HEADER)
+        except InvalidInput as error:
+            _log.warning("message.refused", reason=str(error))
+            return
         with span("shard", kind="consumer", parent=trace, jobs=len(job_ids)):
             runner.run(job_ids)

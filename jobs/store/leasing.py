@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import structlog
 from sqlalchemy import Row, case, select, tuple_, update
 
-from jobs.errors import InvalidInput, LeaseLost
+from jobs.errors import InvalidInput, LeaseLost, NewerInput
 from jobs.records import Claim
 from jobs.results import Result
 from jobs.specs import parse_spec
@@ -20,6 +21,9 @@ from jobs.tables import batch_jobs, jobs, workers
 
 WORKER_LOST = "worker_lost"
 BAD_SPEC = "bad_spec"
+NEWER_SPEC = "newer_spec"
+NEWER_SECONDS = 30.0
+"""How long a job is left alone that this version cannot read."""
 
 _CODE_CHARACTERS = 50
 _MESSAGE_CHARACTERS = 4_000
@@ -33,6 +37,8 @@ _A_BATCH = (
     .scalar_subquery()
     .label("batch")
 )
+
+_log = structlog.get_logger()
 
 Held = tuple[UUID, int]
 """A claim's job and fencing token."""
@@ -107,9 +113,29 @@ class Leasing(StorePart):
                     row.traceparent,
                 )
             except InvalidInput as error:
-                # Written by another version, or by hand: its neighbours are to run all the same.
+                # Its neighbours are to run all the same.
                 with suppress(LeaseLost):  # cancelled meanwhile
-                    self._fail(row.id, row.token, BAD_SPEC, f"this version cannot read it: {error}")
+                    self._refuse(row.id, row.token, error)
+
+    def _refuse(self, job_id: UUID, token: int, error: InvalidInput) -> None:
+        """Leave a job of a newer version to newer workers, untried; fail one written by hand."""
+        if not isinstance(error, NewerInput):
+            self._fail(job_id, token, BAD_SPEC, f"this version cannot read it: {error}")
+            return
+        _log.warning("job.of_newer_version", job=str(job_id), reason=str(error))
+        self._end(
+            job_id,
+            token,
+            state=State.PENDING,
+            due_at=self._clock() + timedelta(seconds=NEWER_SECONDS),
+            progress=None,
+            attempts=jobs.c.attempts - 1,
+            **storable_error(
+                NEWER_SPEC,
+                f"a worker cannot read it, as a newer version wrote it: {error}. It waits for "
+                "newer workers; upgrade them",
+            ),
+        )
 
     def heartbeat(
         self, worker: str, progress: Mapping[Held, float], *, lease: float

@@ -52,12 +52,15 @@ class Deployment:
     PostgreSQL keeps what it said it committed when it crashes. Workers reach S3 through `proxy`.
     """
 
-    def __init__(self, folder: Path, *, workers: int = 2, max_attempts: int = 3) -> None:
+    def __init__(
+        self, folder: Path, *, workers: int = 2, max_attempts: int = 3, schema: str = "head"
+    ) -> None:
         self.folder = folder
         self.mark = secrets.token_hex(8)
         """In the environment of every process of ours, so that leaked ones are found."""
         self._max_attempts = max_attempts
         self._workers = workers
+        self._schema = schema
         self._stack = ExitStack()
         self.supervisors: list[Child] = []
         self.controls: list[Child] = []
@@ -90,7 +93,7 @@ class Deployment:
         database = f"faults_{uuid4().hex}"
         self.postgres.server.create(database)
         self.database_url = self.postgres.server.url(database)
-        upgrade(self.database_url)
+        upgrade(self.database_url, self._schema)
         install_audit(self.database_url)
         with self.bucket() as objects:
             objects.ensure_bucket()

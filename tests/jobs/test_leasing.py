@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from jobs.records import Claim
 from jobs.results import Result
 from jobs.states import State
 from jobs.store import WORKER_LOST, JobStore
+from jobs.store.leasing import NEWER_SECONDS
 from jobs.tables import jobs
 from tests.jobs.factories import LEASE, RESULT, Clock, claim, inversion, queue, states, submit
 
@@ -78,13 +80,54 @@ def test_a_job_that_cannot_be_read_fails_and_its_neighbours_run(
     store: JobStore, engine: Engine
 ) -> None:
     bad, good = queue(store, 2)
-    with engine.begin() as connection:
-        connection.execute(update(jobs).where(jobs.c.id == bad).values(spec={"kind": "novel"}))
+    _rewrite(engine, bad, {"base_prompt": 5})
 
     claims = store.claim([bad, good], "w1", lease=LEASE)
 
     assert [held.job_id for held in claims] == [good]
-    assert store.counts()[State.FAILED] == 1
+    assert (store.job(bad).state, store.job(bad).error_code) == (State.FAILED, "bad_spec")
+
+
+@pytest.mark.parametrize(
+    ("newer", "named"),
+    [
+        ({"version": 2}, "version: Input should be 1 (got 2)"),
+        ({"kind": "novel"}, "'novel'"),
+        ({"sampler": {"name": "exacter"}}, "got 'exacter'"),
+        ({"colour": "red"}, "colour: Extra inputs are not permitted"),
+    ],
+    ids=["version", "kind", "choice", "field"],
+)
+def test_a_job_of_a_newer_version_waits_for_newer_workers_and_its_neighbours_run(
+    store: JobStore, engine: Engine, clock: Clock, newer: dict[str, Any], named: str
+) -> None:
+    later, good = queue(store, 2)
+    plain = inversion().model_dump(mode="json")
+    _rewrite(engine, later, newer)
+
+    # However often an old worker is asked
+    for _ in range(5):
+        store.take_due(2)
+        claims = store.claim([later, good], "w1", lease=LEASE)
+        assert [held.job_id for held in claims] in ([good], [])
+        # It says why it waits, and spends no attempt
+        waiting = store.job(later)
+        assert (waiting.state, waiting.error_code) == (State.PENDING, "newer_spec")
+        assert named in (waiting.error_message or "")
+        assert waiting.attempts == 0
+        assert store.take_due(2) == []
+        clock.tick(NEWER_SECONDS + 1)
+
+    # Until one comes that can read it
+    _rewrite(engine, later, plain)
+    store.take_due(2)
+    assert claim(store, later).attempt == 1
+
+
+def _rewrite(engine: Engine, job_id: UUID, changed: dict[str, Any]) -> None:
+    spec = inversion().model_dump(mode="json") | changed
+    with engine.begin() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == job_id).values(spec=spec))
 
 
 def test_a_finished_job_has_its_result(store: JobStore, clock: Clock) -> None:

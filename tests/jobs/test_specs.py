@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from jobs.errors import InvalidInput
+from jobs.errors import InvalidInput, NewerInput
 from jobs.messages import MAX_SHARD_JOBS, Shard
 from jobs.specs import (
     EditSpec,
@@ -269,8 +269,21 @@ def test_specs_cannot_be_changed() -> None:
     ],
 )
 def test_a_forged_message_is_refused(forged: object) -> None:
-    with pytest.raises(ValidationError):
-        Shard.model_validate(forged)
+    with pytest.raises(InvalidInput):
+        Shard.parse(forged)
+
+
+def test_a_message_of_another_version_is_refused_by_its_version() -> None:
+    newer = {"version": 2, "shards": []}
+
+    with pytest.raises(NewerInput, match=r"version: Input should be 1 \(got 2\)"):
+        Shard.parse(newer)
+
+
+def test_a_message_from_before_versions_is_understood() -> None:
+    job_id = uuid4()
+
+    assert Shard.parse({"job_ids": [str(job_id)]}) == Shard(job_ids=(job_id,))
 
 
 def test_a_message_survives_json() -> None:

@@ -6,8 +6,8 @@ from uuid import uuid4
 import pytest
 from redis import Redis
 
-from jobs.lanes import Lane
-from jobs.messages import queue_name
+from jobs.lanes import INTERACTIVE_PRIORITY, Lane
+from jobs.messages import RUN_SHARD, queue_name
 from jobs.specs import EditSpec, ModelRef
 from jobs.states import ENDED, State
 from tests.pipeline import eventually
@@ -50,3 +50,38 @@ def test_garbage_in_the_queues_costs_no_worker_and_no_job(site: Site):
     job = site.store.job(made.job_id)
     assert (job.state, job.attempts) == (State.SUCCEEDED, 1)
     assert {worker.name for worker in site.workers()} == before
+
+
+@pytest.mark.slow
+def test_a_message_of_a_newer_version_is_refused_and_its_job_announced_again(site: Site):
+    # Given a job in each lane whose only message is of a version that these workers do not know
+    site.workers()
+    log = site.supervisor.log
+    assert log is not None
+    before = len(log.read_text())
+
+    def said() -> str:
+        return log.read_text()[before:]
+
+    source = site.client.sources.upload(picture(), "a picture")
+    waiting = []
+    for lane, priority in ((Lane.BULK, 0), (Lane.INTERACTIVE, INTERACTIVE_PRIORITY)):
+        spec = EditSpec(
+            source=source,
+            model=ModelRef(name=TINY_MODEL),
+            sampler=FEW_STEPS,
+            edit_prompt=f"a dog of {lane}",
+        )
+        message = {"version": 2, "jobs": ["of another form"]}
+        site.client.app.send_task(RUN_SHARD, args=[message], queue=queue_name(TINY_MODEL, lane))
+        [made] = site.store.submit([spec], priority=priority)
+        site.store.take_due(1)
+        waiting.append(made.job_id)
+
+    # Then a worker says so
+    eventually(lambda: said().count("message.refused") == len(Lane))
+    assert "version: Input should be 1 (got 2)" in said()
+    # And the jobs are announced again, and run
+    eventually(lambda: all(site.store.job(each).state in ENDED for each in waiting))
+    assert {site.store.job(each).state for each in waiting} == {State.SUCCEEDED}
+    assert "Traceback" not in said()
