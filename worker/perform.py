@@ -11,9 +11,8 @@ from PIL import Image
 from edict_engine.editor import Editor, Reconstruction
 from edict_engine.errors import ParameterError
 from edict_engine.images import to_pixels
-from edict_engine.metrics import psnr
+from edict_engine.metrics import psnr, ssim
 from edict_engine.preview import Look
-from edict_engine.quality.measures import ssim
 from jobs.keys import result_key, sha256
 from jobs.objects import ObjectStore
 from jobs.records import Claim

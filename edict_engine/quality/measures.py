@@ -1,8 +1,8 @@
 """How far apart two images are. Pixels are float32 (3, H, W) in [-1, 1].
 
 MSE is the paper's measure, on [-1, 1]; PSNR follows from it with a peak of 2. SSIM (Wang et al.,
-2004) and LPIPS (Zhang et al., 2018) are torchmetrics'. LPIPS needs weights that are looked for on
-this machine only: nothing is ever downloaded.
+2004) is ours; LPIPS (Zhang et al., 2018) is torchmetrics', and needs weights that are looked for
+on this machine only: nothing is ever downloaded.
 """
 
 import functools
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from edict_engine import metrics
 from edict_engine.images import to_pixels
@@ -48,17 +47,9 @@ def compare(made: Image.Image, source: Image.Image, lpips: Lpips | None = None) 
     return Difference(
         mse=metrics.mse(one, other),
         psnr=metrics.psnr(one, other, PEAK),
-        ssim=ssim(one, other),
+        ssim=metrics.ssim(one, other, PEAK),
         lpips=None if lpips is None else lpips(one, other),
     )
-
-
-def ssim(one: Tensor, other: Tensor) -> float:
-    """Structural similarity, 1 for equal pixels."""
-    value = structural_similarity_index_measure(one[None], other[None], data_range=PEAK)
-    if not isinstance(value, Tensor):
-        raise TypeError("torchmetrics gave a map that was not asked for")
-    return value.item()
 
 
 def psnr_outside(made: Image.Image, source: Image.Image, mask: Image.Image) -> float | None:
