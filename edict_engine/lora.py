@@ -176,8 +176,8 @@ def _any_scheduler(*, flow: bool) -> Any:
     import diffusers  # takes seconds to import
 
     if flow:
-        return diffusers.FlowMatchEulerDiscreteScheduler()  # type: ignore[no-untyped-call]
-    return diffusers.DDIMScheduler(steps_offset=1, clip_sample=False)  # type: ignore[no-untyped-call]
+        return diffusers.FlowMatchEulerDiscreteScheduler()
+    return diffusers.DDIMScheduler(steps_offset=1, clip_sample=False)
 
 
 def _fuse(pipeline: Any, adapter: FoundAdapter) -> None:

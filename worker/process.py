@@ -124,7 +124,7 @@ def _load(settings: Settings, model: str, torch_device: str) -> Model:
         # Bits depend on the thread count: it is what the supervisor says, never torch's guess.
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     # Logs are read line by line; a bar that is drawn over and over is no line.
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()
     device = torch.device(torch_device)
     auto = settings.dtype == "auto"
     dtype: torch.dtype = fastest_dtype(device) if auto else getattr(torch, settings.dtype)

@@ -181,7 +181,7 @@ def _comparison(
     settings: Settings, parameters: SamplerParameters, stop: threading.Event
 ) -> Iterator[Comparison]:
     # A bar that is drawn over and over is no line of a log.
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()
     dtype: torch.dtype = getattr(torch, settings.dtype)
     model = load_model(settings.model, device=_device(settings.device), dtype=dtype)
     with Engine(model, rungs=(settings.rows,)) as engine:
