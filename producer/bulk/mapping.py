@@ -4,6 +4,7 @@ What a row does not say comes from the plan, which holds for the whole manifest.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -47,6 +48,7 @@ _TEXTS = (
     "mask",
     "model",
 )
+_HALF_A_PAIR = re.compile(r"[\ud800-\udfff]")
 _USUAL: dict[str, Any] = {
     "sampler": SamplerOptions.model_fields["name"].default,
     **{name: SamplerOptions.model_fields[name].default for name in SAMPLER},
@@ -158,8 +160,8 @@ def understand(row: RawRow, plan: Plan, root: Root) -> Wish:
         if given is not None:
             values[name] = given
     for name in _TEXTS:
-        if name in values and not isinstance(values[name], str):
-            raise InvalidInput(name, f"is {values[name]!r:.80}, no text; give text")
+        if name in values:
+            _check_text(name, values[name])
     image = values.get("image")
     if not image:
         raise InvalidInput("image", "is missing; give a path or an s3:// address")
@@ -167,6 +169,13 @@ def understand(row: RawRow, plan: Plan, root: Root) -> Wish:
     located = None if mask in {None, "auto"} else root.place(mask)
     specs = tuple(_specs(row, values, plan))
     return Wish(row, root.place(image), values.get("sha256"), located, specs)
+
+
+def _check_text(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise InvalidInput(name, f"is {value!r:.80}, no text; give text")
+    if _HALF_A_PAIR.search(value):  # which JSON can spell, and neither UTF-8 nor a path can hold
+        raise InvalidInput(name, f"is {value!r:.80}, which holds half a surrogate pair; remove it")
 
 
 def _specs(row: RawRow, values: Mapping[str, Any], plan: Plan) -> Iterable[Mapping[str, Any]]:

@@ -46,7 +46,8 @@ class RejectFile:
         try:
             for each in rejects:
                 if self._file is None:
-                    self._file = self._part.open("w", encoding="utf-8")
+                    # Half a surrogate pair has no UTF-8: it stays as JSON spells it.
+                    self._file = self._part.open("w", encoding="utf-8", errors="backslashreplace")
                 self._file.write(_line(each))
         except OSError as error:
             raise self._unwritable(error) from None

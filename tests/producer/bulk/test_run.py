@@ -175,6 +175,9 @@ def test_refused_rows_are_mended_and_submitted_again(
     [
         ({"base_prompt": float("nan")}, "row", "NaN"),
         ({"base_prompt": {"en": "a cat"}}, "base_prompt", "no text"),
+        ({"image": "half \ud83d.png"}, "image", "half a surrogate pair"),
+        ({"edit_prompt": "half \ud83d", "edits": None}, "edit_prompt", "half a surrogate pair"),
+        ({"edits": ["half \ud83d"]}, "edit_prompt", "\\ud83d"),
         ({"edits": "a cat"}, "edits", "no list"),
         ({"edits": "[" * 100_000}, "edits", "no list"),
         ({"edits": [["a cat"]]}, "edits", "give prompts"),
@@ -200,6 +203,7 @@ def test_each_bad_value_is_named_with_its_row_and_field(
     [refused] = report.first_refused
     assert refused.row.number == 2
     assert said in refused.problem
+    assert json.loads(Path("rejects.jsonl").read_text())["_field"] == refused.field
     if refused.field not in {"row", "spec"}:
         assert refused.field == field
 
