@@ -16,9 +16,10 @@ DRIVERS = {
 }
 
 
-IDLE_SECONDS = 5
+IDLE_SECONDS = 15
 """PostgreSQL ends a transaction in which nothing was asked for so long. A process that is frozen in
-the middle of one would keep its jobs locked, so that nobody could take them over."""
+the middle of one would keep its jobs locked, so that nobody could take them over. A busy machine, on
+the other hand, may well make a healthy process wait for seconds."""
 
 
 def parse_database_url(url: str) -> URL:

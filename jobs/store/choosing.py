@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, literal, or_, select
+from sqlalchemy import ColumnElement, and_, case, false, literal, or_, select
 
 from jobs.filters import JobFilter
 from jobs.gates import Condition
@@ -38,6 +38,8 @@ def conditions(which: JobFilter) -> list[ColumnElement[bool]]:
 
 
 def _says(text: str) -> ColumnElement[bool]:
+    if "\0" in text:
+        return false()  # no prompt has one, and databases take it for the end of the text
     prompts = (jobs.c.spec[name].as_string() for name in ("base_prompt", "edit_prompt"))
     return or_(*(prompt.icontains(text, autoescape=True) for prompt in prompts))
 

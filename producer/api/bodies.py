@@ -7,6 +7,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 MAX_JSON_BYTES = 8 * 2**20
 _FORM_EXTRA_BYTES = 2**20
 """For the fields beside two images."""
+_PATIENCE = 8
+"""So many times the limit is read, and thrown away, of a body that is too long: a client that is
+cut off while it sends never reads what is wrong."""
 
 
 class BodyLimit:
@@ -26,7 +29,8 @@ class BodyLimit:
         limit = self._max_form_bytes if form else MAX_JSON_BYTES
         claimed = headers.get("content-length", "0")
         if claimed.isdecimal() and int(claimed) > limit:
-            await _drain(receive, limit)
+            if headers.get("expect", "").lower() != "100-continue":
+                await _drain(receive, limit)
             raise _too_long(limit)
         count = 0
 
@@ -46,7 +50,7 @@ class BodyLimit:
 async def _drain(receive: Receive, limit: int) -> None:
     """Read on for a while: most clients look for an answer only when they have sent all."""
     count = 0
-    while count <= limit:
+    while count <= _PATIENCE * limit:
         message = await receive()
         count += len(message.get("body", b""))
         if not message.get("more_body", False):

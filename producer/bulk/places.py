@@ -27,6 +27,10 @@ class Root:
             return cls(None, where.rstrip("/"))
         return cls(Path(where).resolve(), None)
 
+    def __str__(self) -> str:
+        """As `of` takes it."""
+        return str(self.folder or self.prefix)
+
     def place(self, image: str) -> str:
         """The absolute path or `s3://` address that a row means by `image`.
 

@@ -6,6 +6,7 @@ What begins with `_` says what is wrong, and is not read again.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -24,6 +25,17 @@ class Reject:
 
     def __str__(self) -> str:
         return f"row {self.row.number}: {self.field}: {self.problem}"
+
+
+def place_beside(wanted: Path, manifest: str) -> Path:
+    """`wanted`, or a free name beside it where the manifest lies there.
+
+    Refused rows that were mended are a manifest themselves, and its good rows are nowhere else.
+    """
+    if not wanted.exists() or wanted.resolve() != Path(manifest).resolve():
+        return wanted
+    names = (wanted.with_stem(f"{wanted.stem}-{number}") for number in count(2))
+    return next(name for name in names if not name.exists())
 
 
 class RejectFile:

@@ -27,7 +27,7 @@ from producer.bulk.chunks import Chunk, chunks
 from producer.bulk.estimate import Census, Estimate, measured_pace
 from producer.bulk.mapping import Plan, Wish, build, understand
 from producer.bulk.reading import Manifest
-from producer.bulk.rejects import Reject, RejectFile
+from producer.bulk.rejects import Reject, RejectFile, place_beside
 from producer.bulk.rows import RawRow
 from producer.client import Client, check_priority
 
@@ -62,6 +62,8 @@ class Report:
 
     rows: int = 0
     refused: int = 0
+    rejects: Path | None = None
+    """The file that holds the refused rows."""
     first_refused: list[Reject] = field(default_factory=list)
     unused_columns: list[str] = field(default_factory=list)
     passed_over: int = 0
@@ -110,11 +112,12 @@ class _Bulk:
         self._book = book
         self._look = look
         self._chosen = _chosen(manifest, plan, options)
+        self._rejects = place_beside(options.rejects, manifest.where)
         self._salt = json.dumps(plan.describe(), sort_keys=True).encode()
 
     def dry_run(self) -> Report:
         report = Report()
-        with RejectFile(self._options.rejects) as rejects, Census(self._store) as census:
+        with RejectFile(self._rejects) as rejects, Census(self._store) as census:
             for ready in self._ready(report, None):
                 specs, refused = self._specs(ready)
                 self._refuse(report, refused, rejects)
@@ -125,7 +128,7 @@ class _Bulk:
 
     def submit(self) -> Report:
         report = Report()
-        with RejectFile(self._options.rejects) as rejects:
+        with RejectFile(self._rejects) as rejects:
             if not self._options.skip_invalid and not self._check(report, rejects):
                 return report
             batch = self._store.open_batch(self._options.name)
@@ -260,6 +263,7 @@ class _Bulk:
 
     def _refuse(self, report: Report, refused: list[Reject], rejects: RejectFile) -> None:
         report.refused += len(refused)
+        report.rejects = self._rejects if report.refused else None
         report.first_refused += refused[: SHOWN_REJECTS - len(report.first_refused)]
         rejects.write(refused)
 

@@ -9,6 +9,7 @@ from jobs.errors import ConfigurationError, InvalidInput
 from jobs.objects import ObjectInfo, ObjectStore
 
 PART_BYTES = 4 * 2**20
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 COMPRESSED = (".gz", ".zst")
 
@@ -65,9 +66,15 @@ def open_file(where: str, objects: ObjectStore) -> IO[bytes]:
 
 
 def decompressed(stream: IO[bytes]) -> IO[bytes]:
-    """The content of a stream that may be gzip or zstd, told by its first bytes."""
+    """The text of a stream that may be gzip or zstd, told by its first bytes.
+
+    Raises:
+        InvalidInput: it is UTF-16, as spreadsheets write "Unicode text".
+    """
     head = stream.read(4)
     stream.seek(0)
+    if head.startswith(_UTF_16):
+        raise InvalidInput("manifest", "is UTF-16; save it as UTF-8")
     if head.startswith(_GZIP):
         return cast("IO[bytes]", gzip.GzipFile(fileobj=stream))
     if head == _ZSTD:

@@ -16,6 +16,7 @@ from producer.cli.output import err, out, say
 
 if TYPE_CHECKING:
     from producer.bulk import Report
+    from producer.bulk.places import Root
     from producer.bulk.run import Look
 
 EXAMPLES = examples(
@@ -140,7 +141,7 @@ def bulk(
         plan = Plan(lru_cache(client.model), template, _pairs("map", columns, several=False), given)
         rows = open_manifest(manifest, client.objects, root=root)
         report = run_bulk(client, rows, plan, wanted, dry_run=dry_run, look=look)
-    _tell(report, wanted.rejects, name, dry_run=dry_run)
+    _tell(report, rows.root, name, dry_run=dry_run)
     if json:
         _print_json(report)
     raise typer.Exit(1 if report.refused else 0)
@@ -183,11 +184,13 @@ def _progress() -> Iterator["Look"]:
         yield look
 
 
-def _tell(report: "Report", rejects: Path, name: str, *, dry_run: bool) -> None:
+def _tell(report: "Report", root: "Root", name: str, *, dry_run: bool) -> None:
     for each in report.first_refused:
         say(f"[red]refused[/] {escape(str(each))}")
-    if report.refused:
-        say(f"{report.refused} of {report.rows} rows refused: {escape(str(rejects))}")
+    if report.rejects is not None:
+        say(f"{report.refused} of {report.rows} rows refused: {escape(str(report.rejects))}")
+        if root.folder != report.rejects.parent.resolve():
+            say(f"their images are found with --root {escape(str(root))}")
     if report.unused_columns:
         say(f"[dim]columns that nothing uses: {escape(', '.join(report.unused_columns[:20]))}[/]")
     if report.estimate is not None:

@@ -75,6 +75,8 @@ def create(
 
     if scope not in set(Scope):
         raise InvalidInput("scope", f"must be one of {', '.join(Scope)} (got {scope!r})")
+    if days == 0:
+        raise InvalidInput("days", "is 0, and the key would never work; give more, or leave it out")
     if days is not None and days > _MAX_DAYS:
         raise InvalidInput("days", f"{days:g} is over the limit of {_MAX_DAYS}")
     expires = None if days is None else utc_now() + timedelta(days=days)

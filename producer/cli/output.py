@@ -3,6 +3,7 @@
 Text that people typed (prompts, paths, error messages) is never read as markup.
 """
 
+import json
 import sys
 
 from rich.console import Console
@@ -36,8 +37,14 @@ def complain(message: str) -> None:
 
 
 def print_data(data: object) -> None:
-    """What `--json` asks for: one document. Times and ids become texts."""
-    out.print_json(data=data, default=str)
+    """What `--json` asks for: one document, in colours on a screen. Times and ids become texts."""
+    if sys.stdout.isatty():
+        out.print_json(data=data, default=str)
+        return
+    # Rich holds a span for each word, which for thousands of jobs are gigabytes.
+    for piece in json.JSONEncoder(ensure_ascii=False, indent=2, default=str).iterencode(data):
+        sys.stdout.write(piece)
+    sys.stdout.write("\n")
 
 
 def table(*columns: str, title: str | None = None) -> Table:

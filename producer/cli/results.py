@@ -31,6 +31,7 @@ def results(
     Each image has its recipe in its metadata, and in a .json file beside it. Images that are there
     already are kept. Ends with 0 only if every job has succeeded.
     """
+    from jobs.records import Job
     from jobs.states import State
     from producer.cli.services import open_client
     from producer.cli.status import find
@@ -38,7 +39,7 @@ def results(
 
     with open_client(home) as client:
         found = find(client, what)
-        jobs = found if isinstance(found, list) else [found]
+        jobs = [found] if isinstance(found, Job) else client.store.jobs_of(found.id)
         done = download(jobs, client.objects, to)
         client.store.mark_exported([each.job.id for each in done if each.file is not None])
     fetched = sum(each.fetched for each in done)

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from producer.cli.options import Home, Json, examples
-from producer.cli.output import out, print_data, state_cell, table
+from producer.cli.output import out, print_data, say, state_cell, table
 from producer.text import bytes_text, seconds_text
 
 if TYPE_CHECKING:
@@ -21,6 +21,10 @@ EXAMPLES = examples(
     "edict status fruit                   [dim]the jobs of a batch[/]",
     "edict status 0199e0c4-5b1e-7c3a-9d2f-3f6f1f1f2a10",
 )
+
+
+SHOWN_JOBS = 500
+"""In a table; a screen has fewer lines, and a batch may have a million jobs."""
 
 
 def status(
@@ -38,14 +42,13 @@ def status(
             print_data(_plain(client, what))
         elif what is None:
             _show_everything(client)
-        elif isinstance(found := find(client, what), list):
-            _show_batch(client, client.store.batch(what), found)
         else:
-            _show_job(client, found)
+            _show(client, find(client, what))
 
 
 def _plain(client: "Client", what: str | None) -> dict[str, Any]:
-    """What is shown, as JSON data."""
+    """What is shown, as JSON data, and all jobs of a batch."""
+    from jobs.records import Job
     from producer.plain import plain_batch, plain_job, plain_worker
 
     if what is None:
@@ -53,11 +56,11 @@ def _plain(client: "Client", what: str | None) -> dict[str, Any]:
         workers = [plain_worker(each, [], alive=True) for each in alive]
         return {"counts": counts_plain(client.store.counts()), "workers": workers}
     found = find(client, what)
-    if not isinstance(found, list):
+    if isinstance(found, Job):
         return plain_job(found)
-    batch = client.store.batch(what)
-    counts = counts_plain(client.store.counts(batch.id))
-    return {**plain_batch(batch), "counts": counts, "jobs": [plain_job(each) for each in found]}
+    counts = counts_plain(client.store.counts(found.id))
+    jobs = [plain_job(each) for each in client.store.jobs_of(found.id)]
+    return {**plain_batch(found), "counts": counts, "jobs": jobs}
 
 
 def counts_plain(counts: "Counts") -> dict[str, int]:
@@ -65,8 +68,8 @@ def counts_plain(counts: "Counts") -> dict[str, int]:
     return {state.value: count for state, count in counts.items()}
 
 
-def find(client: "Client", what: str) -> "Job | list[Job]":
-    """The job of that id, else the jobs of the batch of that name or id.
+def find(client: "Client", what: str) -> "Job | Batch":
+    """The job of that id, else the batch of that name or id.
 
     Raises:
         NotFound: there is neither.
@@ -76,12 +79,20 @@ def find(client: "Client", what: str) -> "Job | list[Job]":
     with suppress(ValueError, NotFound):
         return client.store.job(UUID(what))
     try:
-        batch = client.store.batch(what)
+        return client.store.batch(what)
     except NotFound:
         raise NotFound(
             f"there is no job and no batch {what!r}; `edict submit` prints both names"
         ) from None
-    return client.store.jobs_of(batch.id)
+
+
+def _show(client: "Client", found: "Job | Batch") -> None:
+    from jobs.records import Job
+
+    if isinstance(found, Job):
+        _show_job(client, found)
+    else:
+        _show_batch(client, found)
 
 
 def _show_everything(client: "Client") -> None:
@@ -97,9 +108,12 @@ def _show_everything(client: "Client") -> None:
     out.print(workers if workers.row_count else "no worker is alive; start one: edict worker")
 
 
-def _show_batch(client: "Client", batch: "Batch", jobs: "list[Job]") -> None:
+def _show_batch(client: "Client", batch: "Batch") -> None:
+    from jobs.filters import JobFilter
     from producer.progress import counts_text
 
+    counts = client.store.counts(batch.id)
+    jobs = client.store.find(JobFilter(batch=batch.id), limit=SHOWN_JOBS)
     made = table("job", "kind", "state", "tries", "time", "prompt", "error")
     for job in jobs:
         made.add_row(
@@ -115,8 +129,10 @@ def _show_batch(client: "Client", batch: "Batch", jobs: "list[Job]") -> None:
     if batch.paused_at is not None:
         again = escape(f"edict resume {batch.name or batch.id}")
         out.print(f"[yellow]paused[/] since {batch.paused_at}: {again}", highlight=False)
-    out.print(counts_text(client.store.counts(batch.id)), highlight=False)
+    out.print(counts_text(counts), highlight=False)
     out.print(made)
+    if (total := sum(counts.values())) > len(jobs):
+        say(f"the first {len(jobs)} of {total} jobs; --json prints them all")
 
 
 def _show_job(client: "Client", job: "Job") -> None:

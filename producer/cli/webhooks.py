@@ -67,6 +67,7 @@ def list_(
 
 def _find(client: "Client", what: str | None, state: str | None, limit: int) -> "list[Delivery]":
     from jobs.errors import InvalidInput
+    from jobs.records import Job
     from jobs.webhooks import DeliveryState
     from producer.cli.status import find
 
@@ -77,10 +78,9 @@ def _find(client: "Client", what: str | None, state: str | None, limit: int) -> 
     if what is None:
         return client.store.deliveries(states=chosen, limit=limit)
     found = find(client, what)
-    if isinstance(found, list):
-        batch_id = client.store.batch(what).id
-        return client.store.deliveries(batch_id=batch_id, states=chosen, limit=limit)
-    return client.store.deliveries(job_id=found.id, states=chosen, limit=limit)
+    if isinstance(found, Job):
+        return client.store.deliveries(job_id=found.id, states=chosen, limit=limit)
+    return client.store.deliveries(batch_id=found.id, states=chosen, limit=limit)
 
 
 def _cells(each: "Delivery") -> list[str]:

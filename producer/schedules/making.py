@@ -37,9 +37,11 @@ def new_schedule(
     Raises:
         InvalidInput: names the first field that is wrong, its value and the remedy.
     """
-    if not (name.isprintable() and name.strip() and len(name) <= _NAME_CHARACTERS):
+    fit = name.isprintable() and name.strip() and "/" not in name  # it is a part of addresses
+    if not fit or len(name) > _NAME_CHARACTERS:
         raise InvalidInput(
-            "name", f"must be 1 to {_NAME_CHARACTERS} printable characters (got {name!r:.170})"
+            "name",
+            f"must be 1 to {_NAME_CHARACTERS} printable characters without / (got {name!r:.170})",
         )
     check_times(cron, timezone)
     check_template(template)

@@ -1,5 +1,6 @@
 """`edict status` and `edict watch`."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +27,20 @@ def test_a_batch_is_a_table_of_its_jobs(edict: Edict, job_id: str) -> None:
     assert shown.exit_code == 0
     assert job_id in shown.stdout
     assert "0/1 done" in shown.stdout
+
+
+def test_of_a_long_batch_the_first_jobs_are_shown_and_all_of_them_as_json(
+    edict: Edict, client: Client, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client.store.counts()[State.PENDING] == 0
+    edict(*EDIT, "--to", "lemons", "--to", "pears", photo)
+    monkeypatch.setattr("producer.cli.status.SHOWN_JOBS", 2)
+    shown = edict("status", "fruit")
+    assert "the first 2 of 3 jobs" in shown.stderr
+    assert "pears" not in shown.stdout
+    everything = json.loads(edict("status", "fruit", "--json").stdout)
+    prompts = [job["spec"]["edit_prompt"] for job in everything["jobs"]]
+    assert prompts == ["limes", "lemons", "pears"]
 
 
 def test_a_finished_job_shows_its_outputs(

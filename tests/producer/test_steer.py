@@ -242,6 +242,7 @@ def test_a_client_steers_as_the_command_line_does(client: Client, job_ids: list[
     batch = client.pause("fruit")
     assert batch.paused_at is not None
     assert client.resume("fruit").paused_at is None
+    assert client.cancel(JobFilter(batch=batch.id, prompt="\0")) == 0
     assert client.cancel(JobFilter(batch=batch.id, prompt="limes")) == 1
     assert client.retry(JobFilter(states=(State.CANCELLED,))) == 1
     assert client.cancel([UUID(job_ids[1])]) == 1

@@ -73,8 +73,9 @@ function follow(section) {
 
 // The next page of a grid comes when its link is about to be seen.
 function readOn(link) {
-  const watcher = new IntersectionObserver(async ([entry]) => {
-    if (!entry.isIntersecting) return;
+  const watcher = new IntersectionObserver(async (entries) => {
+    // It tells of several moments at once; only the last is now.
+    if (!entries.at(-1).isIntersecting) return;
     watcher.disconnect();
     try {
       const page = await pageAt(link.href);

@@ -103,6 +103,14 @@ def test_of_parquet_only_the_wanted_columns_are_read(tmp_path: Path) -> None:
     assert rows_of(tmp_path / "m.parquet", ["image"])[0].values == {"image": "a.png"}
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_spreadsheets_unicode_text_is_refused_as_what_it_is(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"m.{suffix}"
+    path.write_text("image,edit_prompt\na.png,b\n", encoding="utf-16")
+    with pytest.raises(InvalidInput, match="is UTF-16; save it as UTF-8"):
+        rows_of(path)
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

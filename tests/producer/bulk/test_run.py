@@ -163,8 +163,14 @@ def test_refused_rows_are_mended_and_submitted_again(
     refused = [json.loads(line) for line in Path("rejects.jsonl").read_text().splitlines()]
     assert refused[0]["image"] == "late.png"
     assert refused[0]["_row"] == 3
-    # When the row is mended, the rejects are a manifest.
+    # When the row is mended, the rejects are a manifest, which stays as it is if another is wrong.
     Path("late.png").write_bytes(png())
+    mended = Path("rejects.jsonl").read_text()
+    Path("rejects.jsonl").write_text(mended + '{"image": "later.png", "edit_prompt": "x"}\n')
+    again = submit("rejects.jsonl")
+    assert (again.created, again.refused, again.rejects) == (0, 1, Path("rejects-2.jsonl"))
+    assert Path("rejects.jsonl").read_text().startswith(mended)
+    Path("rejects.jsonl").write_text(mended)
     assert submit("rejects.jsonl").created == 1
     assert submit(path).created == 0
     assert len(prompts(client)) == 5
