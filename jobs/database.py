@@ -18,8 +18,8 @@ DRIVERS = {
 
 IDLE_SECONDS = 15
 """PostgreSQL ends a transaction in which nothing was asked for so long. A process that is frozen in
-the middle of one would keep its jobs locked, so that nobody could take them over. A busy machine, on
-the other hand, may well make a healthy process wait for seconds."""
+the middle of one would keep its jobs locked, so that nobody could take them over. On a busy
+machine, though, a healthy process may well wait for seconds."""
 
 
 def parse_database_url(url: str) -> URL:
