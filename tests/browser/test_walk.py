@@ -130,6 +130,29 @@ def test_one_can_go_from_job_to_job_and_back_with_the_keyboard(page: Page):
     expect(page).to_have_url(re.compile(r"/batches/"))
 
 
+def test_a_long_gallery_is_read_to_its_end_and_what_is_far_away_weighs_nothing(
+    page: Page, site: Site
+):
+    words = [part for number in range(200) for part in ("--to", f"a photo {number}")]
+    submitted = ("edit", str(MADE / "lemons.png"), "--from", "a photo", *words, "--steps", "2")
+    site.run("submit", *submitted, "--batch", "many")
+    site.run("cancel", "many", "--yes")
+    page.goto("/batches/many")
+    cards, more = page.locator(".card"), page.locator("[data-more]")
+
+    for read in (120, 180, 200):
+        page.keyboard.press("End")
+        expect(cards.nth(read - 1)).to_be_attached()
+    expect(more).to_have_count(0)
+    expect(cards).to_have_count(200)
+    expect(cards.first.locator("a")).to_have_count(0)
+    expect(cards.last.locator("a")).to_be_visible()
+
+    page.keyboard.press("Home")
+    expect(cards.first.locator("a")).to_be_visible()
+    expect(cards.last.locator("a")).to_have_count(0)
+
+
 @pytest.mark.parametrize("path", ["/", "/batches/fruit", "/try", "job"])
 def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Browser, site: Site, path: str):
     with browser.new_context(base_url=site.url, viewport={"width": 360, "height": 740}) as context:

@@ -30,6 +30,28 @@ function keepFresh(region) {
   }, seconds * 1000);
 }
 
+// Cards that are far from what one sees give up their contents, so that a phone holds tens of
+// thousands of them. Their places stay, as large as they were.
+const putAway = new WeakMap();
+const contentsOf = (card) => putAway.get(card) || card;
+
+function lighten(card) {
+  if (putAway.has(card) || card.contains(document.activeElement)) return;
+  const contents = document.createDocumentFragment();
+  contents.append(...card.childNodes);
+  putAway.set(card, contents);
+}
+
+function fill(card) {
+  if (!putAway.has(card)) return;
+  card.append(putAway.get(card));
+  putAway.delete(card);
+}
+
+const nearness = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) (isIntersecting ? fill : lighten)(target);
+}, { rootMargin: "2000px" });
+
 // A batch's progress, as the server tells it.
 function follow(section) {
   if (!section.dataset.events) return;
@@ -56,8 +78,9 @@ function follow(section) {
   });
   source.addEventListener("job", (event) => {
     const job = JSON.parse(event.data);
-    const card = document.querySelector(`[data-job="${CSS.escape(job.id)}"]`);
-    if (!card) return;
+    const found = document.querySelector(`[data-job="${CSS.escape(job.id)}"]`);
+    if (!found) return;
+    const card = contentsOf(found);
     const badge = card.querySelector("[data-state]");
     badge.className = `state ${job.state}`;
     say(badge, job.state);
@@ -80,7 +103,10 @@ function readOn(link) {
     try {
       const page = await pageAt(link.href);
       const grid = document.querySelector("[data-grid]");
-      for (const card of page.querySelectorAll("[data-grid] > .card")) grid.append(document.adoptNode(card));
+      for (const card of page.querySelectorAll("[data-grid] > .card")) {
+        grid.append(document.adoptNode(card));
+        nearness.observe(card);
+      }
       const next = page.querySelector("[data-more]");
       if (next) { link.href = next.getAttribute("href"); readOn(link); } else link.remove();
     } catch { /* The link stays, to be followed by hand. */ }
@@ -123,7 +149,9 @@ function moveIn(grid, card, key) {
   const across = getComputedStyle(grid).gridTemplateColumns.split(" ").length;
   const by = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -across, ArrowDown: across }[key];
   const next = cards[cards.indexOf(card) + by];
-  if (next) next.querySelector("a").focus();
+  if (!next) return;
+  fill(next);
+  next.querySelector("a").focus();
 }
 
 document.addEventListener("keydown", (event) => {
@@ -148,6 +176,7 @@ document.addEventListener("submit", (event) => {
 
 function enliven(root) {
   slide(root);
+  for (const card of root.querySelectorAll("[data-grid] > .card")) nearness.observe(card);
 }
 
 enliven(document);
