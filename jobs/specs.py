@@ -199,7 +199,7 @@ class SamplerOptions(_Frozen):
         if self.steps * self.strength < 1 - 1e-9:
             raise ValueError(
                 f"strength {self.strength} of {self.steps} steps leaves no step to run; "
-                f"use at least {1 / self.steps:.4g}"
+                f"use a strength of at least {1 / self.steps:.4g}"
             )
         return self
 

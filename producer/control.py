@@ -27,6 +27,7 @@ from jobs.store.base import utc_now
 from producer.client import Client
 from producer.expiry import LeaseExpiry
 from producer.metrics import ACTIONS, metrics_server
+from producer.pulse import Pulse
 from producer.retention import Pruner
 from producer.schedules.due import make_firings
 from producer.schedules.fire import Firer
@@ -38,6 +39,10 @@ INTERVAL_SECONDS = 1.0
 SETTLE_SECONDS = 10.0
 PRUNE_SECONDS = 3_600.0
 """Between two runs, whichever process makes them."""
+
+
+WATCHED = ("leases", "jobs")
+"""Chores that are never long: one that does not end shows that the process hangs."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,11 @@ def run_control(
     if client.wait_for_services(stop):
         _log.info("control.started")
         webhooks = start_sender(client.store, settings, stop)
-        with metrics_server(client.store, metrics_port), _threads(chores(client, stop), stop):
+        pulse = Pulse(WATCHED)
+        with (
+            metrics_server(client.store, metrics_port, pulse),
+            _threads(chores(client, stop), pulse, stop),
+        ):
             stop.wait()
         webhooks.join()
     client.close()
@@ -113,8 +122,10 @@ def _say_announced(due: Sequence[DueJob]) -> None:
 
 
 @contextmanager
-def _threads(work: list[Chore], stop: threading.Event) -> Iterator[None]:
-    threads = [threading.Thread(target=_repeat, args=(each, stop), name=each.name) for each in work]
+def _threads(work: list[Chore], pulse: Pulse, stop: threading.Event) -> Iterator[None]:
+    threads = [
+        threading.Thread(target=_repeat, args=(each, pulse, stop), name=each.name) for each in work
+    ]
     for thread in threads:
         thread.start()
     try:
@@ -125,7 +136,7 @@ def _threads(work: list[Chore], stop: threading.Event) -> Iterator[None]:
             thread.join()
 
 
-def _repeat(chore: Chore, stop: threading.Event) -> None:
+def _repeat(chore: Chore, pulse: Pulse, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             chore.run()
@@ -134,4 +145,5 @@ def _repeat(chore: Chore, stop: threading.Event) -> None:
         except Exception:
             # A bug in one chore must not keep the others, or its own next run, from their work.
             _log.exception("control.failed", chore=chore.name)
+        pulse.beat(chore.name)
         stop.wait(chore.every)

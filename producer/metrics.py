@@ -8,10 +8,14 @@ states, error codes, lanes, models.
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from socketserver import ThreadingMixIn
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import prometheus_client
 import structlog
-from prometheus_client import CollectorRegistry, Metric, start_http_server
+from prometheus_client import CollectorRegistry, Metric, make_wsgi_app
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,9 +24,16 @@ from jobs.errors import ConfigurationError
 from jobs.records import Worker
 from jobs.store import JobStore
 from jobs.store.measuring import Figures
+from producer.pulse import Pulse
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication
 
 LIVE_SECONDS = 60.0
 """A worker counts that gave a sign of life in this time."""
+
+STALLED_SECONDS = 120.0
+"""A chore that takes so long hangs: outages end it in an error much sooner."""
 
 ACTIONS = prometheus_client.Counter(
     "edict_control_actions",
@@ -98,9 +109,34 @@ def _gauge(name: str, text: str, label: str, values: dict[str, int] | dict[str, 
     return metric
 
 
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Silent(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """A line for each scrape would be all that the log holds."""
+
+
+def _answers(registry: CollectorRegistry, pulse: Pulse) -> "WSGIApplication":
+    metrics: WSGIApplication = make_wsgi_app(registry)
+
+    def answer(environ: dict[str, Any], start: "StartResponse") -> Iterable[bytes]:
+        if environ["PATH_INFO"] != "/livez":
+            return metrics(environ, start)
+        late = pulse.late(STALLED_SECONDS)
+        start("503 Service Unavailable" if late else "200 OK", [("Content-Type", "text/plain")])
+        said = f"no end for {STALLED_SECONDS:g} s: {', '.join(late)}" if late else "ok"
+        return [f"{said}\n".encode()]
+
+    return answer
+
+
 @contextmanager
-def metrics_server(store: JobStore, port: int | None) -> Iterator[None]:
+def metrics_server(store: JobStore, port: int | None, pulse: Pulse) -> Iterator[None]:
     """Answer scrapes at `port`, on all addresses, meanwhile; None: do not.
+
+    `/livez` says whether the chores of `pulse` get on: 200, or 503 with those that hang.
 
     Raises:
         ConfigurationError: the port is taken or forbidden.
@@ -112,11 +148,13 @@ def metrics_server(store: JobStore, port: int | None) -> Iterator[None]:
     registry.register(Standing(store))
     registry.register(ACTIONS)
     try:
-        server, thread = start_http_server(port, registry=registry)
+        server = make_server("", port, _answers(registry, pulse), _Server, _Silent)
     except OSError as error:
         raise ConfigurationError(
             f"--metrics-port {port} cannot be listened at: {error.strerror}; choose another"
         ) from None
+    thread = Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
     try:
         yield
     finally:

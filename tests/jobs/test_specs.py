@@ -196,7 +196,7 @@ REFUSED: list[tuple[str, object, str]] = [
     ("sampler.target_size", [512, 65_537], "less than or equal to 65536 (got 65537)"),
     ("mask", "all", "'auto'"),
     ("sampler.eta", 0.1, "not permitted (got 0.1)"),
-    ("sampler", {"steps": 50, "strength": 0.01}, "leaves no step to run; use at least 0.02"),
+    ("sampler", {"steps": 50, "strength": 0.01}, "no step to run; use a strength of at least 0.02"),
     ("edit_guidance_scale", -1, "greater than or equal to 0 (got -1)"),
     ("image.size", 7, "greater than or equal to 8 (got 7)"),
     ("image.size", 5_000, "less than or equal to 4096 (got 5000)"),

@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
@@ -16,7 +17,8 @@ from jobs.database import open_database
 from jobs.errors import ConfigurationError
 from jobs.store import JobStore
 from producer.embedded.ports import LOOPBACK, free_ports
-from producer.metrics import ACTIONS, Standing, metrics_server
+from producer.metrics import ACTIONS, STALLED_SECONDS, Standing, metrics_server
+from producer.pulse import Pulse
 from tests.jobs.factories import Clock, claim, submit
 from worker import metrics as worker_metrics
 
@@ -84,18 +86,36 @@ def test_the_server_answers_and_ends(store: JobStore) -> None:
     [port] = free_ports(1)
     url = f"http://{LOOPBACK}:{port}/metrics"
 
-    with metrics_server(store, port):
+    with metrics_server(store, port, Pulse(["jobs"])):
         with urllib.request.urlopen(url, timeout=20) as answer:
             found = parsed(answer.read().decode())
         with (
             pytest.raises(ConfigurationError, match=f"--metrics-port {port} cannot"),
-            metrics_server(store, port),
+            metrics_server(store, port, Pulse([])),
         ):
             pass
 
     assert found["edict_jobs pending"] == 0
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(url, timeout=20)
+
+
+def test_a_chore_that_hangs_fails_the_health_check(store: JobStore) -> None:
+    [port] = free_ports(1)
+    now = 0.0
+    pulse = Pulse(["leases", "jobs"], clock=lambda: now)
+
+    def health() -> tuple[int, str]:
+        answer = httpx.get(f"http://{LOOPBACK}:{port}/livez", timeout=20)
+        return answer.status_code, answer.text
+
+    with metrics_server(store, port, pulse):
+        assert health() == (200, "ok\n")
+        now += STALLED_SECONDS + 1
+        pulse.beat("leases")
+        assert health() == (503, f"no end for {STALLED_SECONDS:g} s: jobs\n")
+        pulse.beat("jobs")
+        assert health() == (200, "ok\n")
 
 
 def described() -> set[str]:
