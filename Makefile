@@ -26,10 +26,12 @@ help:
 demo: $(VENV)/.demo
 	@exec env EDICT_DIE_WITH_PARENT=1 $(BIN)/edict demo --out "$(OUT)" $(if $(IMAGES),--images "$(IMAGES)")
 
+# Fast tests first: what is broken shows early.
 test: $(VENV)/.dev
 	@$(BIN)/python -m tests.browser.browsers
 	@$(BIN)/python -m tests.deploy.helm
-	$(BIN)/python -m pytest -n 3 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" -n 2
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

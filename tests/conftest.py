@@ -30,18 +30,6 @@ hypothesis.settings.load_profile("unhurried")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks at the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first: what is broken shows early. Slow ones of a file share its pipeline."""
-    items.sort(key=_is_slow)
-    for item in filter(_is_slow, items):
-        item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
-def _is_slow(item: pytest.Item) -> bool:
-    return item.get_closest_marker("slow") is not None
-
-
 @pytest.fixture(autouse=True)
 def logs_as_they_were() -> Iterator[None]:
     """Commands that a test calls configure logging for their process, which is the tests' own."""

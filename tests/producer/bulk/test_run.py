@@ -358,7 +358,8 @@ def test_of_mixed_encodings_the_lines_that_are_utf8_are_taken(
     assert prompts(client) == ["café", "犬"]
     # A file that is in another encoding as a whole has no line that is taken.
     (tmp_path / "wide.jsonl").write_bytes("\n".join(encoded).encode("utf-16"))
-    assert submit(tmp_path / "wide.jsonl", name="wide").refused == 3
+    with pytest.raises(InvalidInput, match="is UTF-16; save it as UTF-8"):
+        submit(tmp_path / "wide.jsonl", name="wide")
 
 
 def test_a_gate_goes_with_the_batch(submit: Submit, client: Client, tmp_path: Path) -> None:
