@@ -90,7 +90,7 @@ class Order(_Asked):
 class JobWish(RowWish, Order):
     """One job, and how it is to be run."""
 
-    batch: str | None = Field(default=None, max_length=200, pattern=r"^[^/]*$")
+    batch: str | None = Field(default=None, max_length=200)
     """The name of a batch to put it into."""
     webhook: Webhook | None = None
     """Told of its end."""
@@ -99,7 +99,7 @@ class JobWish(RowWish, Order):
 class BatchWish(Order):
     """Rows to submit as one batch, or a manifest of them. All are taken or none is."""
 
-    name: str | None = Field(default=None, max_length=200, pattern=r"^[^/]*$", examples=["fruit"])
+    name: str | None = Field(default=None, max_length=200, examples=["fruit"])
     """Rows of a name that is known are added to that batch."""
     rows: Annotated[list[RowWish], Field(min_length=1, max_length=MAX_BATCH_ROWS)] | None = None
     manifest: Annotated[str, Field(pattern=r"^s3://[^/]+/.+", max_length=2_048)] | None = Field(
