@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from deploy.compose.prepare import PROCESSES
 from jobs.settings import Settings
 from worker.main import STOP_SECONDS
 
@@ -39,8 +40,8 @@ def test_every_service_of_the_compose_file_waits_for_services_that_are_there():
 
     for service in services.values():
         for name, how in service.get("depends_on", {}).items():
-            healthy = how["condition"] == "service_healthy"
-            assert "healthcheck" in services[name] if healthy else "command" in services[name]
+            assert name in services
+            assert how["condition"] != "service_healthy" or "healthcheck" in services[name]
 
 
 def test_every_volume_of_the_compose_file_is_declared_and_used():
@@ -48,7 +49,7 @@ def test_every_volume_of_the_compose_file_is_declared_and_used():
         mount.split(":")[0]
         for service in COMPOSE["services"].values()
         for mount in service.get("volumes", [])
-        if not mount.startswith("..")
+        if not mount.startswith(".")
     }
 
     assert used == set(COMPOSE["volumes"])
@@ -71,11 +72,41 @@ def test_no_password_is_written_in_the_compose_file():
         for name, value in service.get("environment", {}).items():
             if re.search("PASSWORD|SECRET|AUTH|_URL", name) and name != "EDICT_S3_ENDPOINT_URL":
                 assert re.search(r"\$\{\w+PASSWORD:\?", value), name
+    for config in COMPOSE["configs"].values():
+        for secret in re.findall(r'"secretKey": "([^"]*)"', config["content"]):
+            assert re.match(r"\$\{\w+PASSWORD:\?", secret), secret
+
+
+def test_only_what_ends_has_the_owners_passwords():
+    owners = ("POSTGRES_PASSWORD", "S3_PASSWORD")
+    knows = {
+        name
+        for name, service in of_ours().items()
+        if any(each in str(service["environment"]) for each in owners)
+    }
+
+    assert knows == {"migrate", "prepare"}
+    for name in knows:
+        assert COMPOSE["services"][name]["restart"] == "on-failure"
+
+
+def test_what_goes_on_running_knows_no_other_process_password():
+    running = {name: each for name, each in of_ours().items() if each["restart"] != "on-failure"}
+    assert {name.partition("-")[0] for name in running} == set(PROCESSES)
+
+    for name, service in running.items():
+        process = name.partition("-")[0]
+        known = set(re.findall(r"\$\{(\w+PASSWORD)", str(service)))
+        assert known == {f"{process.upper()}_PASSWORD", "REDIS_PASSWORD"}, name
+        login = service["environment"]["EDICT_DATABASE_URL"].partition("//")[2].partition(":")[0]
+        assert login == service["environment"]["EDICT_S3_ACCESS_KEY_ID"] == process
+        assert service["depends_on"]["prepare"]["condition"] == "service_completed_successfully"
 
 
 def test_every_variable_of_our_services_is_a_setting():
-    for service in of_ours().values():
-        assert set(service["environment"]) <= SETTINGS
+    for name, service in of_ours().items():
+        handed_out = {f"{each.upper()}_PASSWORD" for each in PROCESSES if name == "prepare"}
+        assert set(service["environment"]) - handed_out <= SETTINGS
         assert {"EDICT_DATABASE_URL", "EDICT_REDIS_URL", "EDICT_S3_BUCKET"} <= set(
             service["environment"]
         )

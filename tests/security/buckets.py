@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from deploy.compose.prepare import bucket_policy
 from producer.embedded.files import write_private
 from producer.embedded.seaweedfs import SeaweedFS
 
@@ -48,23 +48,6 @@ def guarded_bucket(folder: Path) -> Iterator[SeaweedFS]:
     with ManyIdentities(folder) as server:
         client = server.client()
         client.create_bucket(Bucket=BUCKET)
-        client.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(bucket_policy()))
+        client.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(bucket_policy(BUCKET)))
         client.close()
         yield server
-
-
-def bucket_policy() -> dict[str, Any]:
-    """All policies as one of the bucket's own, where each statement names whom it is about."""
-    policies = {name: json.loads(path.read_text()) for name, path in POLICIES.items()}
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                **statement,
-                "Sid": f"{name}{statement['Sid']}",
-                "Principal": {"AWS": f"arn:aws:iam::000000000000:user/{name}"},
-            }
-            for name, policy in policies.items()
-            for statement in policy["Statement"]
-        ],
-    }
