@@ -1,6 +1,7 @@
 """The chart: what a cluster would get of it, and which values it refuses."""
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import kubernetes_validate
@@ -10,7 +11,7 @@ from jobs.database import open_database
 from jobs.settings import Settings
 from jobs.store import JobStore
 from tests.deploy.helm import CHART, MISSING, find_helm, options, render, run, scaling_query
-from tests.jobs.factories import claim, queue, submit
+from tests.jobs.factories import claim, edit, queue, submit
 from worker.main import STOP_SECONDS
 
 pytestmark = pytest.mark.skipif(find_helm() is None, reason=MISSING)
@@ -184,22 +185,47 @@ def test_without_keda_a_pool_has_its_full_size():
     assert workers["spec"]["replicas"] == 3
 
 
-def test_the_scaling_query_counts_what_is_queued_and_what_runs(postgresql_url: str):
-    # Given one running, two queued and three pending jobs
+@pytest.fixture
+def store(postgresql_url: str) -> Iterator[JobStore]:
     engine = open_database(postgresql_url)
-    store = JobStore(engine)
-    claim(store, queue(store, 3)[-1])
-    submit(store, 6)
-    with engine.connect() as connection:
+    yield JobStore(engine)
+    engine.dispose()
+
+
+def scaled_by(store: JobStore) -> int:
+    """What the shipped query counts in this database."""
+    with store._engine.connect() as connection:
         cursor = connection.connection.cursor()
         # As the scaler sends it: without parameters, so that % is no mark.
         cursor.execute(scaling_query(render("1.34.0", {})))
         [counted] = cursor.fetchone()
-    states = store.counts()
-    engine.dispose()
+    return int(counted)
 
+
+def test_the_scaling_query_counts_what_is_queued_and_what_runs(store: JobStore):
+    # Given one running, two queued and three pending jobs
+    claim(store, queue(store, 3)[-1])
+    submit(store, 6)
+    states = store.counts()
     assert (states["pending"], states["queued"], states["running"]) == (3, 2, 1)
-    assert counted == 3
+
+    assert scaled_by(store) == 3
+
+
+def test_of_a_paused_batch_only_what_runs_is_counted(store: JobStore):
+    # Given two running and one queued job of a batch, and one queued that is in none
+    paused = store.open_batch("paused")
+    held = queue(store, 3, batch_id=paused.id)
+    claim(store, held[0])
+    claim(store, held[1])
+    store.submit([edit(prompt="another")])
+    store.take_due(1)
+    assert scaled_by(store) == 4
+
+    store.pause_batch(paused.id)
+
+    # Then the workers of the running jobs are still asked for
+    assert scaled_by(store) == 3
 
 
 @pytest.mark.parametrize(
