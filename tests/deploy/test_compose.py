@@ -55,6 +55,23 @@ def test_every_volume_of_the_compose_file_is_declared_and_used():
     assert used == set(COMPOSE["volumes"])
 
 
+def test_every_image_has_a_tag_and_can_be_pinned_by_its_digest_in_env():
+    images = {
+        service["image"]
+        for service in COMPOSE["services"].values()
+        if service not in of_ours().values()
+    }
+    assert len(images) == 5
+    for image in images:
+        assert re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[a-z/]+:v?\d[\d.]*\}", image)
+
+    # Ours are built, and take the base that their Dockerfile names.
+    for service in of_ours().values():
+        if "build" in service:
+            text = (DEPLOY.parent / service["build"]["dockerfile"]).read_text()
+            assert re.findall(r"^ARG (\w+_IMAGE)=", text, re.MULTILINE) == service["build"]["args"]
+
+
 def test_redis_keeps_an_append_only_file():
     command = COMPOSE["services"]["redis"]["command"]
 

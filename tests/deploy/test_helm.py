@@ -133,6 +133,17 @@ def test_secrets_are_named_and_never_written(objects: Objects):
         assert {"secretRef": {"name": "edict-secrets"}} in container["envFrom"]
 
 
+def test_an_image_with_a_digest_is_pinned_to_it_and_others_go_by_their_tag():
+    digest = f"sha256:{'ab' * 32}"
+
+    found = containers(render("1.34.0", {"images.worker.digest": digest}))
+
+    assert {each["image"] for each in found} == {
+        "edict-control:0.1.0",
+        f"edict-worker:0.1.0@{digest}",
+    }
+
+
 def test_selectors_and_budgets_find_pods_and_only_those_they_mean(objects: Objects):
     labels = {name: pod["metadata"]["labels"] for name, pod in pods(objects).items()}
     for each in objects:
@@ -232,6 +243,7 @@ def test_of_a_paused_batch_only_what_runs_is_counted(store: JobStore):
     ("values", "complaint"),
     [
         ({"images.worker.tag": "latest"}, "tag"),
+        ({"images.worker.digest": "sha256:abc"}, "digest"),
         ({"settings.EDICT_DATABASE_URL": "postgresql://me:hunter2@db/edict"}, "settings"),
         ({"settings.LANG": "C"}, "settings"),
         ({"pools.Big_GPU.model": "demo"}, "pools"),

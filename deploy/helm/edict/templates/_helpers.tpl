@@ -32,7 +32,7 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- /* Of every container: (dict "root" $ "image" "control") */ -}}
 {{- define "edict.container" -}}
 {{- $image := index .root.Values.images .image -}}
-image: "{{ $image.repository }}:{{ $image.tag }}"
+image: "{{ $image.repository }}:{{ $image.tag }}{{ with $image.digest }}@{{ . }}{{ end }}"
 imagePullPolicy: {{ $image.pullPolicy | default "IfNotPresent" }}
 securityContext:
   allowPrivilegeEscalation: false
