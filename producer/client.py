@@ -131,8 +131,7 @@ class Client:
             webhook = webhook or self.settings.webhook_url
         else:
             batch_webhook = batch_webhook or self.settings.webhook_url
-        for url in filter(None, (webhook, batch_webhook)):
-            self._check_webhook(url)
+        self.check_webhooks(webhook, batch_webhook)
         wanted = list(specs)
         check_priority(priority)
         for name in {spec.model.name for spec in wanted}:
@@ -160,16 +159,22 @@ class Client:
             InvalidInput: the webhook is none.
         """
         if url := self.settings.webhook_url:
-            self._check_webhook(url)
+            self.check_webhooks(url)
             self.store.subscribe_to_batch(batch_id, url)
 
     def subscribe_to_batch(self, batch_id: UUID, url: str) -> None:
         """Have a webhook told of a batch's end; as `subscribe_to_settings`."""
-        self._check_webhook(url)
+        self.check_webhooks(url)
         self.store.subscribe_to_batch(batch_id, url)
 
-    def _check_webhook(self, url: str) -> None:
-        check_webhook_url(url, parse_networks(self.settings.webhook_allow))
+    def check_webhooks(self, *urls: str | None) -> None:
+        """Refuse URLs that could not be told of anything; None and "" are none.
+
+        Raises:
+            InvalidInput: says which, and why.
+        """
+        for url in filter(None, urls):
+            check_webhook_url(url, parse_networks(self.settings.webhook_allow))
 
     def _announce(self, job_ids: Sequence[UUID]) -> None:
         """Announce these jobs and nobody else's."""

@@ -26,6 +26,19 @@ _NAME_CHARACTERS = 200
 ENDED_BADLY: ColumnElement[bool] = jobs.c.state.in_((State.FAILED, State.CANCELLED))
 
 
+def check_batch_name(name: str) -> None:
+    """Refuse what no batch may be called.
+
+    Raises:
+        InvalidInput: it is empty, too long, or holds what cannot be printed.
+    """
+    if not (name.isprintable() and 0 < len(name) <= _NAME_CHARACTERS):
+        raise InvalidInput(
+            "batch.name",
+            f"must be 1 to {_NAME_CHARACTERS} printable characters (got {name!r:.220})",
+        )
+
+
 class Submitting(Pausing, Gating):
     """What producers and people ask for."""
 
@@ -36,11 +49,8 @@ class Submitting(Pausing, Gating):
             InvalidInput: the name is empty, too long, holds what cannot be printed, or is another
                 tenant's.
         """
-        if name is not None and not (name.isprintable() and 0 < len(name) <= _NAME_CHARACTERS):
-            raise InvalidInput(
-                "batch.name",
-                f"must be 1 to {_NAME_CHARACTERS} printable characters (got {name!r:.220})",
-            )
+        if name is not None:
+            check_batch_name(name)
         if name is not None and tenant is not None:
             name = f"{tenant}/{name}"
         batch = Batch(new_id(), name, self._clock(), tenant=tenant)

@@ -22,6 +22,7 @@ from jobs.gates import parse_gate
 from jobs.specs import Source, Spec
 from jobs.store import JobStore
 from jobs.store.bulk import Loaded
+from jobs.store.submitting import check_batch_name
 from producer.bulk.book import SourceBook, vouched
 from producer.bulk.chunks import Chunk, chunks
 from producer.bulk.estimate import Census, Estimate, measured_pace
@@ -308,8 +309,10 @@ def run_bulk(
         InvalidInput: the manifest as a whole cannot be meant; nothing was submitted.
         ServiceUnavailable: a service does not answer; the same call again goes on from there.
     """
+    check_batch_name(options.name)
     check_priority(options.priority)
     parse_gate(options.gate)
+    client.check_webhooks(client.settings.webhook_url)
     with SourceBook(client.store, client.objects, client.sources) as book:
         bulk = _Bulk(manifest, plan, options, client.store, book, look)
         if dry_run:

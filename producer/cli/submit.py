@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jobs.records import Batch, Submission
     from jobs.specs import OutputOptions
     from producer.admission import Admission, Row
+    from producer.client import Client
 
 SHOWN = 20
 """Jobs that are listed one by one; larger submissions are summed up."""
@@ -269,6 +270,7 @@ def _submit(rows: Sequence["Row"], order: _Order) -> None:
     from producer.cli.watch import follow_batch
 
     with open_client(order.home) as client:
+        _check(order, client)
         admission = admit(rows, client.sources, client.model(order.model))
         for refusal in admission.refused:
             say(f"[red]refused[/] {escape(str(refusal))}")
@@ -296,6 +298,19 @@ def _submit(rows: Sequence["Row"], order: _Order) -> None:
             if order.json:
                 print_data(_plain(rows, admission, [], None))
     raise typer.Exit(0 if succeeded else 1)
+
+
+def _check(order: _Order, client: "Client") -> None:
+    """Refuse what is wrong whatever the images are, before any is uploaded or a batch is made.
+
+    Raises:
+        InvalidInput: the batch's name, or a webhook; the command's or that of the settings.
+    """
+    from jobs.store.submitting import check_batch_name
+
+    if order.batch is not None:
+        check_batch_name(order.batch)
+    client.check_webhooks(order.job_webhook, order.webhook or client.settings.webhook_url)
 
 
 def _plain(

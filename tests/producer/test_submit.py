@@ -84,6 +84,25 @@ def test_options_out_of_their_domain_are_usage_errors(
     assert "Traceback" not in done.output
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--batch", "fruit", "--webhook", "ftp://me"], "webhook"),
+        (["--batch", "fruit", "--job-webhook", "http://127.0.0.1/me"], "not a public address"),
+        (["--batch", ""], "must be 1 to 200 printable characters"),
+    ],
+)
+def test_what_is_refused_whatever_the_images_leaves_nothing_behind(
+    edict: Edict, client: Client, photo: Path, options: list[str], said: str
+) -> None:
+    done = edict(*EDIT, photo, "--to", "limes", *options)
+
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert client.store.batches(1) == []
+    assert list(client.objects.under(f"s3://{client.objects.bucket}/")) == []
+
+
 def test_the_same_again_is_the_same_job_and_force_makes_a_new_one(
     edict: Edict, client: Client, photo: Path
 ) -> None:

@@ -231,6 +231,31 @@ def test_a_manifest_without_rows_or_with_a_wrong_header_is_refused_as_a_whole(
         submit(tmp_path / "m.jsonl")
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("name", ["", "a" * 201, "two\nlines"])
+def test_a_name_that_no_batch_may_have_is_refused_in_a_dry_run_too(
+    submit: Submit, tmp_path: Path, name: str, dry_run: bool
+) -> None:
+    path = write(tmp_path / "m.jsonl", photographs(1))
+
+    with pytest.raises(InvalidInput, match="must be 1 to 200 printable characters"):
+        submit(path, dry_run=dry_run, name=name)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_a_webhook_of_the_settings_that_is_none_is_refused_before_anything_is_made(
+    services: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dry_run: bool
+) -> None:
+    monkeypatch.setenv("EDICT_WEBHOOK_URL", "ftp://me")
+    path = write(tmp_path / "m.jsonl", photographs(1))
+
+    with Client(load_settings()) as client:
+        manifest = open_manifest(str(path), client.objects)
+        with pytest.raises(InvalidInput, match="webhook"):
+            run_bulk(client, manifest, Plan(client.model), OPTIONS, dry_run=dry_run)
+        assert client.store.batches(1) == []
+
+
 def test_duplicate_rows_are_one_job(submit: Submit, client: Client, tmp_path: Path) -> None:
     [row] = photographs(1)
     path = write(tmp_path / "m.jsonl", [row, row])
