@@ -23,6 +23,7 @@ from jobs.store.measuring import Measuring
 from jobs.store.queueing import Queueing
 from jobs.store.registering import Registering
 from jobs.store.scheduling import Scheduling
+from jobs.store.sourcing import Sourcing
 from jobs.store.submitting import SUBMIT_CHUNK
 from jobs.store.telling import Telling
 
@@ -31,6 +32,7 @@ __all__ = ["SUBMIT_CHUNK", "WORKER_LOST", "JobStore"]
 
 class JobStore(
     Bulk,
+    Sourcing,
     Queueing,
     Losing,
     Inverting,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, Update, select, update
@@ -11,6 +11,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from jobs.states import ENDED
 from jobs.store.announcing import announce_ends
 from jobs.tables import jobs
+
+_Id = TypeVar("_Id")
 
 IDS_CHUNK = 10_000
 """Ids in one statement: databases limit its parameters, SQLite's default is 32,766."""
@@ -68,7 +70,7 @@ def change_rows(rows: Select[Any], *, skip_locked: bool = False, **values: Any) 
     return update(jobs).where(jobs.c.id.in_(select(chosen.c.id))).values(**values)
 
 
-def chunks(job_ids: Sequence[UUID]) -> Iterator[Sequence[UUID]]:
+def chunks(ids: Sequence[_Id]) -> Iterator[Sequence[_Id]]:
     """Take a long list of ids apart, for one statement each."""
-    for start in range(0, len(job_ids), IDS_CHUNK):
-        yield job_ids[start : start + IDS_CHUNK]
+    for start in range(0, len(ids), IDS_CHUNK):
+        yield ids[start : start + IDS_CHUNK]

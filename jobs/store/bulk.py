@@ -31,8 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import Insert
 
 from jobs.ids import new_id
-from jobs.keys import sha256
-from jobs.specs import Source, Spec
+from jobs.specs import Spec
 from jobs.states import State
 from jobs.store.inverting import forgive_inversions
 from jobs.store.steering import Steering
@@ -43,7 +42,6 @@ from jobs.tables import (
     batch_tallies,
     bulk_chunks,
     jobs,
-    known_sources,
 )
 from jobs.tracing import span, traceparent
 from jobs.writing import SpecWriter
@@ -91,14 +89,6 @@ class Loaded:
     created: int
     known: int
     """Submitted before, in this chunk or earlier; those that had ended badly are tried again."""
-
-
-@dataclass(frozen=True)
-class KnownSource:
-    """An image that was read before, and what its place said of it then."""
-
-    mark: str
-    source: Source
 
 
 class Bulk(Steering):
@@ -292,44 +282,6 @@ class Bulk(Steering):
         known = select(jobs.c.identity, jobs.c.state).where(jobs.c.identity.in_(identities))
         with self._reader.connect() as connection:
             return {row.identity: State(row.state) for row in connection.execute(known)}
-
-    def known_sources(self, places: Sequence[str]) -> dict[str, KnownSource]:
-        """What was remembered of the images at these places."""
-        by_digest = {sha256(place.encode()): place for place in places}
-        known = select(known_sources).where(known_sources.c.place_digest.in_(list(by_digest)))
-        with self._reader.connect() as connection:
-            return {
-                by_digest[row.place_digest]: KnownSource(
-                    row.mark, Source(uri=row.uri, sha256=row.sha256)
-                )
-                for row in connection.execute(known)
-            }
-
-    def forget_sources(self, uris: Sequence[str]) -> None:
-        """Images of ours at these addresses are to go: whoever has them uploads them anew."""
-        with self._engine.begin() as connection:
-            connection.execute(delete(known_sources).where(known_sources.c.uri.in_(uris)))
-
-    def remember_sources(self, found: dict[str, KnownSource]) -> None:
-        """Remember images by their places."""
-        rows = [
-            {
-                "place_digest": sha256(place.encode()),
-                "mark": known.mark,
-                "uri": known.source.uri,
-                "sha256": known.source.sha256,
-            }
-            for place, known in found.items()
-        ]
-        if not rows:
-            return
-        rows.sort(key=lambda row: row["place_digest"])
-        statement = self._insert(known_sources)
-        changed = {name: statement.excluded[name] for name in ("mark", "uri", "sha256")}
-        with self._engine.begin() as connection:
-            connection.execute(
-                statement.on_conflict_do_update(index_elements=["place_digest"], set_=changed), rows
-            )
 
 
 def _identity(row: _Row) -> str:

@@ -1,7 +1,8 @@
 """The images of a chunk: each read once in its life, and again only when it has changed.
 
 What was read is remembered in the database with what its place said of it (an object's ETag; a
-file's size and time), so that the same manifest again asks for these marks only.
+file's size and time), so that the same manifest again asks for these marks only. The exception are
+images of ours that are gone from the bucket: they are read once more, which uploads them.
 """
 
 import socket
@@ -10,12 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from uuid import UUID
 
 from jobs.errors import AccessDenied, InvalidInput, NotFound
+from jobs.keys import sha256
 from jobs.objects import ObjectStore
 from jobs.specs import Source
 from jobs.store import JobStore
-from jobs.store.bulk import KnownSource
+from jobs.store.sourcing import KnownSource
 from producer.bulk.mapping import Wish
 from producer.sources import SourceDoor
 
@@ -31,6 +34,9 @@ class SourceBook:
         self._objects = objects
         self._door = door
         self._pool = ThreadPoolExecutor(READS, thread_name_prefix="sources")
+        self._lost: frozenset[str] = frozenset()
+        self.restored = 0
+        """Images that were gone from the bucket, and are there again."""
 
     def __enter__(self) -> Self:
         return self
@@ -42,6 +48,30 @@ class SourceBook:
         trace: TracebackType | None,
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+    def look_for_lost(self, batch_id: UUID) -> None:
+        """Find out which images are gone that jobs of the batch failed for.
+
+        Raises:
+            ServiceUnavailable: the object store does not answer.
+        """
+        uris = sorted(self._store.refused_sources(batch_id))
+        there = self._pool.map(self._is_there, uris)
+        gone = [uri for uri, is_there in zip(uris, there, strict=True) if not is_there]
+        self._lost = self._store.digests_of_places(gone)
+
+    def _is_there(self, uri: str) -> bool:
+        try:
+            self._objects.look(uri)
+        except NotFound:
+            return False
+        except (AccessDenied, InvalidInput):
+            return True  # to upload it again would change nothing
+        return True
+
+    def is_lost(self, place: str) -> bool:
+        """Whether the image that was read at the place is gone, and not there again yet."""
+        return bool(self._lost) and sha256(_name(place).encode()) in self._lost
 
     def marks(self, wishes: Iterable[Wish]) -> dict[str, str | InvalidInput]:
         """What each place says of its content now; or what is wrong with it.
@@ -87,10 +117,11 @@ class SourceBook:
         known = self._store.known_sources([_name(place) for place in good]) if good else {}
         for place, mark in good.items():
             found = known.get(_name(place))
-            if found is not None and found.mark == mark:
+            if found is not None and found.mark == mark and not self.is_lost(place):
                 sources[place] = found.source
         new = [place for place in good if place not in sources]
         sources |= dict(zip(new, self._pool.map(self._read, new), strict=True))
+        self._note_restored(place for place in new if isinstance(sources[place], Source))
         self._store.remember_sources(
             {
                 _name(place): KnownSource(good[place], source)
@@ -99,6 +130,11 @@ class SourceBook:
             }
         )
         return sources
+
+    def _note_restored(self, places: Iterable[str]) -> None:
+        back = {sha256(_name(place).encode()) for place in places if self.is_lost(place)}
+        self._lost -= back
+        self.restored += len(back)
 
     def vouched_source(self, wish: Wish) -> Source | InvalidInput:
         """The image of a row that says its digest."""

@@ -1,8 +1,11 @@
 """The course of a submission: every row checked first, then every new chunk committed.
 
 A chunk that the batch has is passed over in both passes: its rows were checked, and its jobs are
-committed. Nothing is published here: the control process announces what is due, a window at a
-time, while later chunks still come in.
+committed. Not passed over is one whose images are gone from the bucket: they are uploaded again,
+and then the jobs that failed for want of them are tried again.
+
+Nothing is published here: the control process announces what is due, a window at a time, while
+later chunks still come in.
 """
 
 import hashlib
@@ -74,6 +77,8 @@ class Report:
     """Jobs that were there before, or twice in the manifest."""
     revived: int = 0
     """Failed and cancelled jobs of the batch that are tried again."""
+    restored: int = 0
+    """Images that were gone from the bucket, and were uploaded again for these."""
     submitted: bool = False
     """False: a dry run, or rows were refused and nothing was submitted."""
     estimate: Estimate | None = None
@@ -130,7 +135,8 @@ class _Bulk:
     def submit(self) -> Report:
         report = Report()
         with RejectFile(self._rejects) as rejects:
-            if not self._options.skip_invalid and not self._check(report, rejects):
+            known = self._known_batch()
+            if not self._options.skip_invalid and not self._check(report, known, rejects):
                 return report
             batch = self._store.open_batch(self._options.name)
             if self._options.gate:
@@ -140,26 +146,30 @@ class _Bulk:
             self._load(loaded, batch.id, rejects)
         if loaded.passed_over and not self._options.force:
             loaded.revived = self._store.retry_ended(batch.id)
+        loaded.restored = self._book.restored
         if loaded.created >= MANY_JOBS:
             self._store.look_at_tables()
         loaded.submitted = True
         return loaded
 
-    def _check(self, report: Report, rejects: RejectFile) -> bool:
+    def _check(self, report: Report, batch_id: UUID | None, rejects: RejectFile) -> bool:
         """The first pass: every row of every chunk that the batch has not."""
-        for ready in self._ready(report, self._batch_id()):
+        for ready in self._ready(report, batch_id):
             _, refused = self._specs(ready)
             self._refuse(report, refused, rejects)
             self._look(report)
         return report.refused == 0
 
-    def _batch_id(self) -> UUID | None:
-        """The batch, if it is there: nothing is made before all rows are good."""
+    def _known_batch(self) -> UUID | None:
+        """The batch, if it is there (nothing is made before all rows are good), and what it lost:
+        jobs, and images.
+        """
         try:
             batch = self._store.batch(self._options.name)
         except NotFound:
             return None
         self._store.forget_lost_chunks(batch.id)
+        self._book.look_for_lost(batch.id)
         return batch.id
 
     def _load(self, report: Report, batch_id: UUID, rejects: RejectFile) -> None:
@@ -213,7 +223,7 @@ class _Bulk:
             )
 
     def _is_in(self, ready: _Ready, batch_id: UUID) -> bool:
-        if self._options.force or ready.refused:
+        if self._options.force or ready.refused or any(map(self._book.is_lost, ready.marks)):
             return False
         return bool(self._store.chunks_in(batch_id, [ready.digest]))
 

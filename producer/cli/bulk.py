@@ -200,6 +200,7 @@ def _tell(report: "Report", root: "Root", name: str, *, dry_run: bool) -> None:
             f"{report.created} jobs made, {report.known} known before, "
             f"{report.passed_over} of {report.rows} rows were in already"
             + (f", {report.revived} tried again" if report.revived else "")
+            + (f", {report.restored} lost images uploaded again" if report.restored else "")
             + f" · batch [bold]{escape(name)}[/]: `edict watch {escape(name)}`"
         )
     if not report.submitted and not dry_run:
@@ -237,6 +238,7 @@ def _print_json(report: "Report") -> None:
             "created": report.created,
             "known": report.known,
             "revived": report.revived,
+            "restored": report.restored,
             "submitted": report.submitted,
             "estimate": None if estimate is None else asdict(estimate),
         }

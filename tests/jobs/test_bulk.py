@@ -10,7 +10,7 @@ from jobs.keys import sha256
 from jobs.specs import EditSpec
 from jobs.states import State
 from jobs.store import JobStore
-from jobs.store.bulk import KnownSource
+from jobs.store.sourcing import KnownSource
 from tests.jobs.factories import RESULT, claim, edit, inversion, source
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from kombu import pools
@@ -27,6 +28,7 @@ from tests.pipeline import edict as running
 from tests.pipeline import environment_of, eventually
 from tests.producer.conftest import Edict, Finish, png
 from tests.servers import S3Server
+from worker.failures import SourceRefused
 
 ROOT = Path(__file__).parents[3]
 Submit = Callable[..., Report]
@@ -310,6 +312,53 @@ def test_failed_jobs_of_rows_that_are_in_already_are_tried_again(
     client.store.cancel([job.id])
     assert submit(path).revived == 1
     assert client.store.job(job.id).state == State.PENDING
+
+
+def lose_image(client: Client, number: int) -> list[UUID]:
+    """Take an image of the batch out of the bucket, and fail its jobs as a worker does."""
+    client.store.take_due(100)
+    all_jobs = client.store.jobs_of(client.store.batch("bulk").id)
+    uris = list(dict.fromkeys(job.spec.source.uri for job in all_jobs))
+    client.objects.delete(client.objects.locate(uris[number])[1])
+    failed = [job.id for job in all_jobs if job.spec.source.uri == uris[number]]
+    for claim in client.store.claim(failed, "w1", lease=30):
+        client.store.fail(claim, SourceRefused.code, f"{uris[number]} does not exist")
+    return failed
+
+
+@pytest.mark.parametrize("skip_invalid", [False, True])
+def test_an_image_that_vanished_is_uploaded_again_before_its_jobs_are_tried_again(
+    submit: Submit, client: Client, tmp_path: Path, skip_invalid: bool
+) -> None:
+    # Given a batch whose second image vanished, so that its two jobs failed
+    path = write(tmp_path / "m.jsonl", photographs(3))
+    submit(path)
+    failed = lose_image(client, 1)
+    assert [client.store.job(each).state for each in failed] == [State.FAILED] * 2
+
+    # When the same manifest is submitted again
+    again = submit(path, skip_invalid=skip_invalid)
+
+    # Then they wait, and the image is there
+    jobs = [client.store.job(each) for each in failed]
+    assert [job.state for job in jobs] == [State.PENDING] * 2
+    assert all(client.objects.look(job.spec.source.uri) for job in jobs)
+    assert (again.created, again.restored) == (0, 1)
+    assert submit(path).restored == 0
+
+
+def test_an_image_that_vanished_here_as_well_is_refused_by_its_row(
+    submit: Submit, client: Client, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "m.jsonl", photographs(2))
+    submit(path)
+    lose_image(client, 0)
+    Path("0.png").unlink()
+
+    again = submit(path)
+
+    assert not again.submitted
+    assert [(each.row.number, each.field) for each in again.first_refused] == [(1, "image")]
 
 
 def test_a_bucket_prefix_with_sidecars_and_a_cross_product(
