@@ -24,6 +24,7 @@ from jobs.specs import (
     invalid_input,
     parse_spec,
 )
+from producer.bulk.json_text import JsonRefused, parse_json
 from producer.bulk.places import Root
 from producer.bulk.rows import RawRow
 from producer.bulk.template import MAX_EDITS, NO_TEMPLATE, Template
@@ -212,8 +213,10 @@ def _edits(row: RawRow, values: Mapping[str, Any], plan: Plan) -> Iterable[Mappi
         return [{"edit_prompt": values["edit_prompt"]}] if "edit_prompt" in values else []
     if isinstance(edits, str) and edits.lstrip().startswith("["):
         try:
-            edits = json.loads(edits)
-        except (ValueError, RecursionError) as error:
+            edits = parse_json(edits)
+        except JsonRefused as error:
+            raise InvalidInput("edits", str(error)) from None
+        except json.JSONDecodeError as error:
             raise InvalidInput("edits", f'is no list ({error}); give ["…", "…"]') from None
     if not isinstance(edits, list):
         raise InvalidInput("edits", f"is {edits!r:.80}, no list; give a list of prompts")

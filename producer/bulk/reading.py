@@ -16,6 +16,7 @@ from typing import IO, Any
 from jobs.errors import InvalidInput
 from jobs.objects import ObjectStore
 from producer.bulk.folders import read_folder, read_prefix
+from producer.bulk.json_text import JsonRefused, parse_json
 from producer.bulk.places import Root
 from producer.bulk.rows import MAX_ROW_BYTES, RawRow, check_columns
 from producer.bulk.streams import COMPRESSED, arrow, decompressed, open_file
@@ -119,10 +120,12 @@ def _too_long(number: int, line: bytes) -> RawRow:
 def _json_row(number: int, line: bytes, *, whole: bool) -> RawRow:
     text = line.decode(errors="replace").rstrip("\r\n")
     try:
-        values = json.loads(line.decode(), parse_constant=_no_number)
+        values = parse_json(line.decode())
     except UnicodeDecodeError as error:
         problem = f"is not UTF-8 at byte {error.start + 1}; convert the manifest to UTF-8"
-    except (ValueError, RecursionError) as error:
+    except JsonRefused as error:
+        problem = str(error)
+    except json.JSONDecodeError as error:
         cut = "" if whole else ". It is the last and has no end: was the file cut short?"
         problem = f"is no JSON object ({error}){cut}"
     else:
@@ -130,10 +133,6 @@ def _json_row(number: int, line: bytes, *, whole: bool) -> RawRow:
             return _checked(number, values, text)
         problem = f"is {text:.60}, no JSON object; give {{…}} with a name for each value"
     return RawRow(number, problem=problem, text=text)
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no value of JSON; leave the field out")
 
 
 def _checked(number: int, values: dict[str, Any], text: str) -> RawRow:

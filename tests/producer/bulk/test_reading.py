@@ -116,16 +116,25 @@ def test_a_spreadsheets_unicode_text_is_refused_as_what_it_is(tmp_path: Path, su
     [
         (b'{"image": "a.png"', "file cut short"),
         (b'{"image": "caf\xe9.png"}\n', "not UTF-8 at byte 15"),
-        (b'{"image": NaN}\n', "NaN is no value"),
+        (b'{"image": NaN}\n', "holds NaN, which is no value of JSON"),
         (b'["a.png"]\n', "no JSON object"),
-        (b"[" * 100_000 + b"\n", "no JSON object"),
+        (
+            b"[" * 100_000 + b"]" * 100_000 + b"\n",
+            "is nested 100000 levels deep, over the limit of 100; no field takes more",
+        ),
+        (
+            b'{"image": "a.png", "n": ' + b"9" * 4_301 + b"}\n",
+            "a number of 4301 digits, over the limit of 4300; write it as text",
+        ),
+        (b'{"image": "a.png", "steps": 1, "image": "b.png"}\n', "names 'image' 2 times; keep one"),
+        (b'{"image": "a.png", "edits": [{"mask": 1, "mask": 2}]}\n', "names 'mask' 2 times"),
         (b'{"image": "' + b"x" * MAX_ROW_BYTES + b'"}\n', "bytes long"),
         (
             json.dumps({f"c{n}": n for n in range(10_000)}).encode() + b"\n",
             "10000 columns, over the limit",
         ),
     ],
-    ids=["cut", "latin1", "nan", "list", "deep", "long", "wide"],
+    ids=["cut", "latin1", "nan", "list", "deep", "digits", "twice", "twice inside", "long", "wide"],
 )
 def test_a_broken_line_is_named_and_the_others_are_read(line: bytes, said: str) -> None:
     first, broken = jsonl(b'{"image": "ok.png"}\n' + line)
@@ -134,6 +143,19 @@ def test_a_broken_line_is_named_and_the_others_are_read(line: bytes, said: str) 
     assert said in str(broken.problem)
     if line.endswith(b"\n"):
         assert jsonl(line + b'{"image": "ok.png"}\n')[1].values == {"image": "ok.png"}
+
+
+def test_brackets_in_texts_nest_nothing() -> None:
+    [row] = jsonl(json.dumps({"image": "a.png", "edit_prompt": '"' + "[{" * 200}).encode())
+
+    assert row.problem is None
+    assert row.values["edit_prompt"] == '"' + "[{" * 200
+
+
+def test_a_number_of_as_many_digits_as_the_limit_is_read() -> None:
+    [row] = jsonl(b'{"image": "a.png", "n": ' + b"9" * 4_300 + b"}")
+
+    assert row.values["n"] == 10**4_300 - 1
 
 
 @pytest.mark.parametrize(
