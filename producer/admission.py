@@ -15,7 +15,7 @@ from jobs.specs import ModelRef, Source, Spec, parse_spec
 UPLOADS = 8
 """Images checked and uploaded at once: decoding leaves one core idle half the time."""
 
-_PLACEHOLDER = {"uri": "s3://not/known-yet", "sha256": "0" * 64}
+_NO_IMAGE_YET = {"uri": "s3://not/known-yet", "sha256": "0" * 64}
 
 
 class Door(Protocol):
@@ -106,10 +106,10 @@ def admit(rows: Sequence[Row], door: Door, model: ModelRef) -> Admission:
 
 
 def _draft(row: Row, model: ModelRef) -> Spec | InvalidInput:
-    """The spec with a placeholder for its image, or what is wrong with the row."""
+    """The spec as it would be with any image, or what is wrong with the row."""
     try:
-        mask = {} if row.mask is None else {"mask": _PLACEHOLDER}
-        return parse_spec({**row.fields, **mask, "model": model, "source": _PLACEHOLDER})
+        mask = {} if row.mask is None else {"mask": _NO_IMAGE_YET}
+        return parse_spec({**row.fields, **mask, "model": model, "source": _NO_IMAGE_YET})
     except InvalidInput as error:
         # The report begins with the spec's kind; the row's own fields have no such level.
         field = error.field.removeprefix(f"{row.fields.get('kind')}.")

@@ -28,73 +28,86 @@ EXAMPLES = examples(
 )
 PRIORITIES = {"bulk": 0, "interactive": INTERACTIVE_PRIORITY}
 
+Where = Annotated[
+    str,
+    typer.Argument(
+        metavar="MANIFEST",
+        help="JSONL, CSV, TSV or Parquet, gzip or zstd too; a folder of images; or the same "
+        "at s3://bucket/key, a prefix ending in /.",
+    ),
+]
+Name = Annotated[
+    str, typer.Option("--name", metavar="NAME", help="Of the batch: again is to go on.")
+]
+Base = Annotated[
+    str | None,
+    typer.Option("--from", metavar="TEMPLATE", help="What each image shows: '{caption}'."),
+]
+Edits = Annotated[
+    list[str] | None,
+    typer.Option("--to", metavar="TEMPLATE", help="An edit: '{caption}, at night'. Repeatable."),
+]
+Vary = Annotated[
+    list[str] | None,
+    typer.Option("--vary", metavar="NAME=A,B,…", help="Every --to once for each. Repeatable."),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="FIELD=COLUMN", help="What a column is. Repeatable."),
+]
+Folder = Annotated[
+    str | None,
+    typer.Option("--root", metavar="FOLDER", help="Of the images. Default: the manifest's."),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check all rows; say what they would cost.")
+]
+First = Annotated[
+    int | None, typer.Option("--limit", min=1, metavar="N", help="Take the first N rows.")
+]
+Sample = Annotated[
+    int | None, typer.Option("--sample", min=1, metavar="N", help="Take N rows by chance.")
+]
+SkipInvalid = Annotated[
+    bool, typer.Option("--skip-invalid", help="Submit the good rows, whatever the others are.")
+]
+Rejects = Annotated[
+    Path, typer.Option("--rejects", metavar="FILE", help="Where refused rows are written.")
+]
+Urgency = Annotated[
+    str,
+    typer.Option("--priority", metavar="bulk|interactive|N", help="Higher is announced first."),
+]
+Gate = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gate",
+        metavar="FIGURE>=X",
+        help="Flag results that are not like this: 'psnr>=20', 'exact=true'. Repeatable.",
+    ),
+]
+Negative = Annotated[
+    str | None, typer.Option("--negative", metavar="PROMPT", help="Where a row has none.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print the figures as one JSON object.")]
 
 
 def bulk(
-    manifest: Annotated[
-        str,
-        typer.Argument(
-            metavar="MANIFEST",
-            help="JSONL, CSV, TSV or Parquet, gzip or zstd too; a folder of images; or the same "
-            "at s3://bucket/key, a prefix ending in /.",
-        ),
-    ],
-    name: Annotated[
-        str, typer.Option("--name", metavar="NAME", help="Of the batch: again is to go on.")
-    ],
-    base: Annotated[
-        str | None,
-        typer.Option("--from", metavar="TEMPLATE", help="What each image shows: '{caption}'."),
-    ] = None,
-    to: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--to", metavar="TEMPLATE", help="An edit: '{caption}, at night'. Repeatable."
-        ),
-    ] = None,
-    vary: Annotated[
-        list[str] | None,
-        typer.Option("--vary", metavar="NAME=A,B,…", help="Every --to once for each. Repeatable."),
-    ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="FIELD=COLUMN", help="What a column is. Repeatable."),
-    ] = None,
-    root: Annotated[
-        str | None,
-        typer.Option("--root", metavar="FOLDER", help="Of the images. Default: the manifest's."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check all rows; say what they would cost.")
-    ] = False,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="Take the first N rows.")
-    ] = None,
-    sample: Annotated[
-        int | None, typer.Option("--sample", min=1, metavar="N", help="Take N rows by chance.")
-    ] = None,
-    skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Submit the good rows, whatever the others are.")
-    ] = False,
-    rejects: Annotated[
-        Path, typer.Option("--rejects", metavar="FILE", help="Where refused rows are written.")
-    ] = Path("rejects.jsonl"),
-    priority: Annotated[
-        str,
-        typer.Option("--priority", metavar="bulk|interactive|N", help="Higher is announced first."),
-    ] = "bulk",
-    gate: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--gate",
-            metavar="FIGURE>=X",
-            help="Flag results that are not like this: 'psnr>=20', 'exact=true'. Repeatable.",
-        ),
-    ] = None,
-    negative: Annotated[
-        str | None, typer.Option("--negative", metavar="PROMPT", help="Where a row has none.")
-    ] = None,
+    manifest: Where,
+    name: Name,
+    base: Base = None,
+    to: Edits = None,
+    vary: Vary = None,
+    columns: Columns = None,
+    root: Folder = None,
+    dry_run: DryRun = False,
+    limit: First = None,
+    sample: Sample = None,
+    skip_invalid: SkipInvalid = False,
+    rejects: Rejects = Path("rejects.jsonl"),
+    priority: Urgency = "bulk",
+    gate: Gate = None,
+    negative: Negative = None,
     steps: options.Steps = 50,
     strength: options.Strength = 0.8,
     guidance: options.Guidance = 3.0,
@@ -116,16 +129,32 @@ def bulk(
     from producer.cli.services import open_client
 
     template = Template.parse(base, to or [], _pairs("vary", vary, several=True))
+    urgency = _priority(priority)
     wanted = BulkOptions(
-        name,
-        _priority(priority),
-        limit,
-        sample,
-        skip_invalid,
-        force,
-        rejects.absolute(),
-        tuple(gate or ()),
+        name, urgency, limit, sample, skip_invalid, force, rejects.absolute(), tuple(gate or ())
     )
+    given = _defaults(negative, steps, strength, guidance, sampler, size, fit, model)
+    with open_client(home) as client, _progress() as look:
+        plan = Plan(lru_cache(client.model), template, _pairs("map", columns, several=False), given)
+        rows = open_manifest(manifest, client.objects, root=root)
+        report = run_bulk(client, rows, plan, wanted, dry_run=dry_run, look=look)
+    _tell(report, rows.root, name, dry_run=dry_run)
+    if json:
+        _print_json(report)
+    raise typer.Exit(1 if report.refused else 0)
+
+
+def _defaults(
+    negative: str | None,
+    steps: int,
+    strength: float,
+    guidance: float,
+    sampler: str,
+    size: int | None,
+    fit: str,
+    model: str | None,
+) -> dict[str, Any]:
+    """What holds where a row says nothing, as a plan has it."""
     defaults = {
         "negative_prompt": negative,
         "steps": steps,
@@ -136,15 +165,7 @@ def bulk(
         "fit": fit,
         "model": model,
     }
-    given = {field: value for field, value in defaults.items() if value is not None}
-    with open_client(home) as client, _progress() as look:
-        plan = Plan(lru_cache(client.model), template, _pairs("map", columns, several=False), given)
-        rows = open_manifest(manifest, client.objects, root=root)
-        report = run_bulk(client, rows, plan, wanted, dry_run=dry_run, look=look)
-    _tell(report, rows.root, name, dry_run=dry_run)
-    if json:
-        _print_json(report)
-    raise typer.Exit(1 if report.refused else 0)
+    return {field: value for field, value in defaults.items() if value is not None}
 
 
 def _pairs(option: str, given: Sequence[str] | None, *, several: bool) -> dict[str, Any]:

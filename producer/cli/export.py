@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from producer.cli.options import Home, examples
+from producer.cli.options import Approved, Home, TheBatch, examples
 from producer.cli.output import complain, err, out, say
 
 if TYPE_CHECKING:
@@ -19,32 +19,35 @@ EXAMPLES = examples(
     "edict export fruit --to chosen --approved",
 )
 
+Target = Annotated[
+    str, typer.Option("--to", metavar="FOLDER|s3://…", help="Where to; made if missing.")
+]
+Form = Annotated[
+    str, typer.Option("--format", metavar="files|jsonl|parquet|webdataset", help="In what shape.")
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="FIGURE>=X", help="Only results like this. Repeatable."),
+]
+WhatFlagged = Annotated[
+    str,
+    typer.Option(
+        "--flagged",
+        metavar="without|with|only",
+        help="Results that fall short of the batch's gate: leave out, take too, take alone.",
+    ),
+]
+Figures = Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")]
+
 
 def export(
-    batch: Annotated[str, typer.Argument(metavar="BATCH", help="Its name or id.")],
-    to: Annotated[
-        str, typer.Option("--to", metavar="FOLDER|s3://…", help="Where to; made if missing.")
-    ],
-    form: Annotated[
-        str,
-        typer.Option("--format", metavar="files|jsonl|parquet|webdataset", help="In what shape."),
-    ] = "files",
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", metavar="FIGURE>=X", help="Only results like this. Repeatable."),
-    ] = None,
-    flagged: Annotated[
-        str,
-        typer.Option(
-            "--flagged",
-            metavar="without|with|only",
-            help="Results that fall short of the batch's gate: leave out, take too, take alone.",
-        ),
-    ] = "without",
-    approved: Annotated[
-        bool, typer.Option("--approved", help="Only what was approved in the dashboard.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    batch: TheBatch,
+    to: Target,
+    form: Form = "files",
+    where: Where = None,
+    flagged: WhatFlagged = "without",
+    approved: Approved = False,
+    json: Figures = False,
     home: Home = None,
 ) -> None:
     """Export originals, results, prompts and figures. Run it again to go on, or to add what is new.

@@ -24,9 +24,7 @@ EXAMPLES = examples(
 
 
 def failures(
-    batch: Annotated[
-        str | None, typer.Argument(metavar="[BATCH]", help="Name or id. Default: all jobs.")
-    ] = None,
+    batch: options.AnyBatch = None,
     code: options.Code = None,
     kind: options.Kind = None,
     model: options.OfModel = None,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from producer.cli.options import Home, Json, examples
+from producer.cli.options import Approved, Home, Json, TheBatch, examples
 from producer.cli.output import out, print_data
 
 EXAMPLES = examples(
@@ -18,11 +18,9 @@ MAX_JOBS = 2_000
 
 
 def gallery(
-    batch: Annotated[str, typer.Argument(metavar="BATCH", help="Its name or id.")],
+    batch: TheBatch,
     to: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write it.")],
-    approved: Annotated[
-        bool, typer.Option("--approved", help="Only what was approved in the dashboard.")
-    ] = False,
+    approved: Approved = False,
     thumbnails: Annotated[
         bool, typer.Option("--thumbnails", help="Small pictures, for a file that mail takes.")
     ] = False,

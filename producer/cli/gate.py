@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from producer.cli.options import Home, Json, examples
+from producer.cli.options import Home, Json, TheBatch, examples
 from producer.cli.output import out
 
 EXAMPLES = examples(
@@ -16,7 +16,7 @@ EXAMPLES = examples(
 
 
 def gate(
-    batch: Annotated[str, typer.Argument(metavar="BATCH", help="Its name or id.")],
+    batch: TheBatch,
     conditions: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="FIGURE>=X", help="Have this gate instead. Repeatable."),

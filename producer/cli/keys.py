@@ -23,6 +23,39 @@ app = typer.Typer(
     ),
 )
 
+NewName = Annotated[str, typer.Argument(metavar="NAME", help="What it is for; used once.")]
+ScopeName = Annotated[
+    str,
+    typer.Option(
+        "--scope",
+        metavar="read|submit|admin",
+        help="Look; make jobs, too; cancel, retry and pause, too.",
+    ),
+]
+Days = Annotated[
+    float | None, typer.Option("--days", min=0, help="Until it expires. Default: never.")
+]
+Tenant = Annotated[
+    str | None,
+    typer.Option(
+        "--tenant", metavar="NAME", help="See and make that tenant's jobs only. Default: all."
+    ),
+]
+MaxRequests = Annotated[
+    int | None, typer.Option("--max-requests", min=1, help="Requests a minute.")
+]
+MaxLive = Annotated[
+    int | None, typer.Option("--max-live", min=1, help="Jobs that have not ended, at once.")
+]
+MaxJobs = Annotated[
+    int | None, typer.Option("--max-jobs", min=1, help="Jobs submitted in 24 hours.")
+]
+MaxBytes = Annotated[
+    int | None, typer.Option("--max-bytes", min=1, help="Bytes uploaded in 24 hours.")
+]
+
+_MAX_DAYS = 36_500
+
 
 @app.command(
     epilog=examples(
@@ -32,36 +65,14 @@ app = typer.Typer(
     )
 )
 def create(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What it is for; used once.")],
-    scope: Annotated[
-        str,
-        typer.Option(
-            "--scope",
-            metavar="read|submit|admin",
-            help="Look; make jobs, too; cancel, retry and pause, too.",
-        ),
-    ] = "read",
-    days: Annotated[
-        float | None, typer.Option("--days", min=0, help="Until it expires. Default: never.")
-    ] = None,
-    tenant: Annotated[
-        str | None,
-        typer.Option(
-            "--tenant", metavar="NAME", help="See and make that tenant's jobs only. Default: all."
-        ),
-    ] = None,
-    max_requests: Annotated[
-        int | None, typer.Option("--max-requests", min=1, help="Requests a minute.")
-    ] = None,
-    max_live: Annotated[
-        int | None, typer.Option("--max-live", min=1, help="Jobs that have not ended, at once.")
-    ] = None,
-    max_jobs: Annotated[
-        int | None, typer.Option("--max-jobs", min=1, help="Jobs submitted in 24 hours.")
-    ] = None,
-    max_bytes: Annotated[
-        int | None, typer.Option("--max-bytes", min=1, help="Bytes uploaded in 24 hours.")
-    ] = None,
+    name: NewName,
+    scope: ScopeName = "read",
+    days: Days = None,
+    tenant: Tenant = None,
+    max_requests: MaxRequests = None,
+    max_live: MaxLive = None,
+    max_jobs: MaxJobs = None,
+    max_bytes: MaxBytes = None,
     json: Json = False,
     home: Home = None,
 ) -> None:
@@ -93,9 +104,6 @@ def create(
     else:
         typer.echo(key)
     say("keep it: it is not shown again")
-
-
-_MAX_DAYS = 36_500
 
 
 @app.command("list", epilog=examples("edict keys list", "edict keys list --json"))

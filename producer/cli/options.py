@@ -87,6 +87,17 @@ Batch = Annotated[
     str | None,
     typer.Option("--batch", metavar="NAME", help="Put the jobs into the batch of that name."),
 ]
+TheBatch = Annotated[str, typer.Argument(metavar="BATCH", help="Its name or id.")]
+AnyBatch = Annotated[
+    str | None, typer.Argument(metavar="[BATCH]", help="Name or id. Default: all jobs.")
+]
+JobOrBatch = Annotated[
+    str | None,
+    typer.Argument(metavar="[JOB|BATCH]", help="A job's id, a batch's name or id."),
+]
+Approved = Annotated[
+    bool, typer.Option("--approved", help="Only what was approved in the dashboard.")
+]
 Priority = Annotated[
     int,
     typer.Option(
@@ -112,6 +123,7 @@ Wait = Annotated[
 ]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+OneObject = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Kind = Annotated[
     str | None,

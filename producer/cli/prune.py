@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from producer.cli.options import Home, examples
+from producer.cli.options import Home, OneObject, examples
 from producer.cli.output import out, say
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def prune(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: OneObject = False,
     home: Home = None,
 ) -> None:
     """Delete results, stored inversions and jobs whose time is up, as `edict retention` says.

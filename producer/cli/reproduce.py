@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from producer.cli.options import Home, examples
+from producer.cli.options import Home, OneObject, examples
 from producer.cli.output import err, out
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def reproduce(
             "--source", metavar="IMAGE", help="The original, where it is not in the bucket now."
         ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: OneObject = False,
     home: Home = None,
 ) -> None:
     """Make a result again from the recipe in its own metadata, and compare.

@@ -30,6 +30,55 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the schedule.")]
+Cron = Annotated[
+    str, typer.Option("--cron", metavar="'M H DOM MON DOW'", help="When, as cron writes it.")
+]
+Source = Annotated[
+    str,
+    typer.Option(
+        "--source",
+        metavar="FOLDER|s3://PREFIX",
+        help="Images under it. The control process must see the folder.",
+    ),
+]
+Zone = Annotated[str, typer.Option("--timezone", metavar="ZONE", help="That --cron is read in.")]
+Base = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="TEMPLATE",
+        help="What an image shows now. {caption} (the .txt file beside it), {name}, {path} and "
+        "{folder} stand for the image's own.",
+    ),
+]
+Edits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--template",
+        metavar="TEMPLATE",
+        help="What it should show. Repeatable. Without one, images are only inverted.",
+    ),
+]
+Select = Annotated[
+    str,
+    typer.Option("--select", metavar="LIST", help="Which images: of new,changed,recipe,model."),
+]
+CatchUp = Annotated[
+    str,
+    typer.Option(
+        "--catch-up",
+        metavar="skip|once|all",
+        help="Firing times that passed while no control process ran.",
+    ),
+]
+Overlap = Annotated[
+    str,
+    typer.Option(
+        "--overlap",
+        metavar="skip|queue",
+        help="A firing before whose time the last one's jobs have not ended.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -42,57 +91,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 )
 def create(
     name: Name,
-    cron: Annotated[
-        str, typer.Option("--cron", metavar="'M H DOM MON DOW'", help="When, as cron writes it.")
-    ],
-    source: Annotated[
-        str,
-        typer.Option(
-            "--source",
-            metavar="FOLDER|s3://PREFIX",
-            help="Images under it. The control process must see the folder.",
-        ),
-    ],
-    timezone: Annotated[
-        str, typer.Option("--timezone", metavar="ZONE", help="That --cron is read in.")
-    ] = "UTC",
-    base: Annotated[
-        str,
-        typer.Option(
-            "--from",
-            metavar="TEMPLATE",
-            help="What an image shows now. {caption} (the .txt file beside it), {name}, {path} and "
-            "{folder} stand for the image's own.",
-        ),
-    ] = "",
-    template: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--template",
-            metavar="TEMPLATE",
-            help="What it should show. Repeatable. Without one, images are only inverted.",
-        ),
-    ] = None,
-    select: Annotated[
-        str,
-        typer.Option("--select", metavar="LIST", help="Which images: of new,changed,recipe,model."),
-    ] = "new,changed,recipe,model",
-    catch_up: Annotated[
-        str,
-        typer.Option(
-            "--catch-up",
-            metavar="skip|once|all",
-            help="Firing times that passed while no control process ran.",
-        ),
-    ] = "once",
-    overlap: Annotated[
-        str,
-        typer.Option(
-            "--overlap",
-            metavar="skip|queue",
-            help="A firing before whose time the last one's jobs have not ended.",
-        ),
-    ] = "queue",
+    cron: Cron,
+    source: Source,
+    timezone: Zone = "UTC",
+    base: Base = "",
+    template: Edits = None,
+    select: Select = "new,changed,recipe,model",
+    catch_up: CatchUp = "once",
+    overlap: Overlap = "queue",
     steps: options.Steps = 50,
     strength: options.Strength = 0.8,
     guidance: options.Guidance = 3.0,
@@ -109,20 +115,12 @@ def create(
     from producer.cli.services import open_client
     from producer.schedules.making import new_schedule
 
-    fields = {
-        "sampler": {
-            "name": sampler,
-            "steps": steps,
-            "strength": strength,
-            "guidance_scale": guidance,
-        },
-        "image": {"size": size, "fit": fit},
-    }
+    how = {"name": sampler, "steps": steps, "strength": strength, "guidance_scale": guidance}
     with open_client(home) as client:
         wish = Template(
             base=base,
             edits=tuple(template or ()),
-            fields=fields,
+            fields={"sampler": how, "image": {"size": size, "fit": fit}},
             model=model or client.settings.default_model,
             priority=priority,
         )
@@ -138,10 +136,15 @@ def create(
             overlap=overlap,
         )
         client.store.create_schedule(made)
+    _tell_made(made, as_json=as_json)
+
+
+def _tell_made(made: "Schedule", *, as_json: bool) -> None:
     if as_json:
         _print_json(_plain(made))
         return
-    say(f"schedule [bold]{escape(name)}[/] fires next at {escape(_local(made, made.next_at))}")
+    next_at = _local(made, made.next_at)
+    say(f"schedule [bold]{escape(made.name)}[/] fires next at {escape(next_at)}")
 
 
 @app.command("list", epilog=examples("edict schedule list", "edict schedule list --json"))

@@ -1,13 +1,12 @@
 """`edict status`: a batch as a table, a job in full, or everything in numbers."""
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import typer
 from rich.markup import escape
 
-from producer.cli.options import Home, Json, examples
+from producer.cli.options import Home, JobOrBatch, Json, examples
 from producer.cli.output import out, print_data, say, state_cell, table
 from producer.text import bytes_text, seconds_text
 
@@ -28,9 +27,7 @@ SHOWN_JOBS = 500
 
 
 def status(
-    what: Annotated[
-        str | None, typer.Argument(metavar="[JOB|BATCH]", help="A job's id, a batch's name or id.")
-    ] = None,
+    what: JobOrBatch = None,
     json: Json = False,
     home: Home = None,
 ) -> None:

@@ -32,6 +32,31 @@ app = typer.Typer(
     ),
 )
 
+EditPrompts = Annotated[
+    list[str], typer.Option("--to", metavar="PROMPT", help="What it should show. Repeatable.")
+]
+Negative = Annotated[
+    str, typer.Option("--negative", metavar="PROMPT", help="What guidance leads away from.")
+]
+EditGuidance = Annotated[
+    float | None,
+    typer.Option("--edit-guidance", min=0, max=100, help="Instead of --guidance, for the edit."),
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        "--mask",
+        metavar="FILE|auto",
+        help="Change only where this image is white; auto finds the place from the prompts.",
+    ),
+]
+AttentionControl = Annotated[
+    bool,
+    typer.Option(
+        "--attention-control", help="Prompt-to-Prompt: keep the base prompt's attention maps."
+    ),
+]
+
 
 @dataclass(frozen=True)
 class _Order:
@@ -61,32 +86,11 @@ class _Order:
 def edit(
     images: options.Images,
     base: options.BasePrompt,
-    to: Annotated[
-        list[str], typer.Option("--to", metavar="PROMPT", help="What it should show. Repeatable.")
-    ],
-    negative: Annotated[
-        str, typer.Option("--negative", metavar="PROMPT", help="What guidance leads away from.")
-    ] = "",
-    edit_guidance: Annotated[
-        float | None,
-        typer.Option(
-            "--edit-guidance", min=0, max=100, help="Instead of --guidance, for the edit."
-        ),
-    ] = None,
-    mask: Annotated[
-        str | None,
-        typer.Option(
-            "--mask",
-            metavar="FILE|auto",
-            help="Change only where this image is white; auto finds the place from the prompts.",
-        ),
-    ] = None,
-    attention_control: Annotated[
-        bool,
-        typer.Option(
-            "--attention-control", help="Prompt-to-Prompt: keep the base prompt's attention maps."
-        ),
-    ] = False,
+    to: EditPrompts,
+    negative: Negative = "",
+    edit_guidance: EditGuidance = None,
+    mask: Mask = None,
+    attention_control: AttentionControl = False,
     steps: options.Steps = 50,
     strength: options.Strength = 0.8,
     guidance: options.Guidance = 3.0,

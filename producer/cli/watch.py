@@ -1,13 +1,13 @@
 """`edict watch`: live progress of a batch, or of everything."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from producer.cli.options import Home, Json, examples
+from producer.cli.options import AnyBatch, Home, Json, examples
 from producer.cli.output import err, out, print_data, say
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ SHOWN_FAILURES = 10
 
 
 def watch(
-    batch: Annotated[
-        str | None, typer.Argument(metavar="[BATCH]", help="Name or id. Default: all jobs.")
-    ] = None,
+    batch: AnyBatch = None,
     json: Json = False,
     home: Home = None,
 ) -> None:

@@ -8,7 +8,7 @@ from uuid import UUID
 import typer
 from rich.markup import escape
 
-from producer.cli.options import Home, Json, examples
+from producer.cli.options import Home, JobOrBatch, Json, examples
 from producer.cli.output import out, print_data, say, table
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ app = typer.Typer(
     ),
 )
 def list_(
-    what: Annotated[
-        str | None, typer.Argument(metavar="[JOB|BATCH]", help="A job's id, a batch's name or id.")
-    ] = None,
+    what: JobOrBatch = None,
     state: Annotated[
         str | None, typer.Option("--state", metavar="pending|delivered|failed", help="Only these.")
     ] = None,

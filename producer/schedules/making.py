@@ -15,7 +15,7 @@ from producer.schedules.listing import check_template
 from producer.schedules.times import check_times, next_time
 
 _NAME_CHARACTERS = 150
-_PLACEHOLDER = {"uri": "s3://not/known-yet", "sha256": "0" * 64}
+_NO_IMAGE_YET = {"uri": "s3://not/known-yet", "sha256": "0" * 64}
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -37,12 +37,7 @@ def new_schedule(
     Raises:
         InvalidInput: names the first field that is wrong, its value and the remedy.
     """
-    fit = name.isprintable() and name.strip() and "/" not in name  # it is a part of addresses
-    if not fit or len(name) > _NAME_CHARACTERS:
-        raise InvalidInput(
-            "name",
-            f"must be 1 to {_NAME_CHARACTERS} printable characters without / (got {name!r:.170})",
-        )
+    _check_name(name)
     check_times(cron, timezone)
     check_template(template)
     _check_spec(client, template)
@@ -73,6 +68,15 @@ def new_schedule(
     )
 
 
+def _check_name(name: str) -> None:
+    fit = name.isprintable() and name.strip() and "/" not in name  # it is a part of addresses
+    if not fit or len(name) > _NAME_CHARACTERS:
+        raise InvalidInput(
+            "name",
+            f"must be 1 to {_NAME_CHARACTERS} printable characters without / (got {name!r:.170})",
+        )
+
+
 def _choice(kind: type[Choice], field: str, value: str) -> Choice:
     try:
         return kind(value)
@@ -88,7 +92,7 @@ def _check_spec(client: Client, template: Template) -> None:
         )
     common = {
         **template.fields,
-        "source": _PLACEHOLDER,
+        "source": _NO_IMAGE_YET,
         "model": client.model(template.model),
         "base_prompt": template.base,
     }
