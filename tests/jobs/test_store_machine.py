@@ -1,4 +1,4 @@
-"""The store against a simple model of it, driven at random, and against itself in real threads.
+"""The store against a simple model of it, driven at random.
 
 Invariants: no job is lost, none ends twice, none runs under two live leases, a paused job does not
 start, the counts and the tallies add up, and every change that is seen is one of `TRANSITIONS`.
@@ -6,14 +6,10 @@ Clocks jump both ways, workers crash and freeze, and whoever pauses a batch may 
 statements.
 """
 
-import random
-import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -34,10 +30,10 @@ from jobs.filters import JobFilter
 from jobs.records import Claim
 from jobs.states import ENDED, LIVE, TRANSITIONS, State
 from jobs.store import JobStore, pausing, steering
-from jobs.store.base import utc_now
 from jobs.tables import batches as batch_rows
 from jobs.tables import jobs
 from tests.jobs.factories import RESULT, Clock, inversion
+from tests.jobs.store_model import Crew, Expected, Pause
 
 LEASE = 10.0
 MAX_ATTEMPTS = 2
@@ -50,57 +46,6 @@ BATCHES = st.integers(0, 1)
 
 class Died(Exception):
     """The process ended here."""
-
-
-@dataclass
-class Pause:
-    """A batch as the model has it."""
-
-    id: UUID
-    wished: bool = False
-    settled: bool = True
-    members: set[UUID] = field(default_factory=set)
-
-
-@dataclass
-class Expected:
-    """A row as the model has it."""
-
-    id: UUID
-    priority: int
-    due_at: datetime
-    state: State = State.PENDING
-    attempts: int = 0
-    losses: int = 0
-    token: int = 0
-    worker: str | None = None
-    lease_until: datetime | None = None
-    queued_at: datetime | None = None
-    paused: bool = False
-    successes: int = 0
-
-    def hold(self) -> None:
-        self.paused = True
-        if self.state is State.QUEUED:
-            self.state = State.PENDING
-
-    def urge(self, priority: int) -> None:
-        if self.state in (State.PENDING, State.QUEUED) and self.priority < priority:
-            self.state, self.priority = State.PENDING, priority
-
-    def end(self, state: State) -> None:
-        self.state, self.lease_until = state, None
-
-    def revive(self, now: datetime) -> None:
-        self.state, self.due_at, self.attempts, self.losses = State.PENDING, now, 0, 0
-
-
-@dataclass
-class Crew:
-    """What each worker process believes to hold. A crash forgets; a zombie remembers."""
-
-    renewed: dict[str, set[tuple[UUID, int]]] = field(default_factory=dict)
-    claims: list[Claim] = field(default_factory=list)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -423,91 +368,3 @@ def test_the_store_behaves_like_its_model(engine: Engine, monkeypatch: pytest.Mo
             suppress_health_check=list(HealthCheck),
         ),
     )
-
-
-JOBS = 24
-ROUNDS = 6
-SKEWS = (-0.03, 0.0, 0.03)
-"""Seconds by which the clocks of processes are wrong."""
-
-
-@dataclass
-class Turmoil:
-    """Processes, as threads, whose clocks differ, and what they do until all jobs succeeded."""
-
-    engine: Engine
-    job_ids: list[UUID]
-    batches: list[UUID]
-    give_up: float
-
-    def store(self, skew: float = 0.0) -> JobStore:
-        wrong = timedelta(seconds=skew)
-        return JobStore(self.engine, max_attempts=10_000, clock=lambda: utc_now() + wrong)
-
-    def unfinished(self) -> bool:
-        counts = self.store().counts()
-        assert time.monotonic() < self.give_up, counts
-        return counts[State.SUCCEEDED] < len(self.job_ids)
-
-    def work(self, seed: int) -> list[UUID]:
-        """Be killed (and forget) or freeze (and come back late), with leases that are short."""
-        dice, finished = random.Random(seed), []  # noqa: S311
-        store = self.store(dice.choice(SKEWS))
-        while self.unfinished():
-            wanted = dice.sample(self.job_ids, 8)
-            for claimed in store.claim(wanted, f"w{seed}-{dice.random()}", lease=0.05):
-                fate = dice.random()
-                if fate < 0.2:
-                    continue  # killed
-                if fate < 0.3:
-                    time.sleep(0.08)  # frozen past the lease
-                with suppress(LeaseLost):
-                    store.finish(claimed, RESULT)
-                    finished.append(claimed.job_id)
-        return finished
-
-    def control(self, seed: int) -> list[UUID]:
-        store = self.store(SKEWS[seed])
-        while self.unfinished():
-            store.expire_leases()
-            store.fold_tallies()
-            store.take_due(8)
-            store.settle_batches()
-            time.sleep(0.01)
-        return []
-
-    def steer(self, seed: int) -> list[UUID]:
-        dice, store = random.Random(seed), self.store()  # noqa: S311
-        for _ in range(ROUNDS):
-            batch, some = dice.choice(self.batches), dice.sample(self.job_ids, 8)
-            store.pause_batch(batch)
-            store.cancel(some)
-            store.submit(map(inversion, range(JOBS)), batch_id=batch)
-            store.resume_batch(batch)
-            store.retry_where(JobFilter(batch=batch))
-            store.retry(some)
-            time.sleep(0.02)
-        return []
-
-
-@pytest.mark.slow
-def test_every_job_ends_once_among_threads_that_crash_freeze_and_steer(engine: Engine) -> None:
-    store = JobStore(engine)
-    job_ids = [each.job_id for each in store.submit(map(inversion, range(JOBS)))]
-    batches = [store.open_batch().id for _ in range(2)]
-    turmoil = Turmoil(engine, job_ids, batches, give_up=time.monotonic() + 120)
-
-    with ThreadPoolExecutor(8) as pool:
-        # Those that fail for a reason of their own come first.
-        running = [pool.submit(turmoil.steer, seed) for seed in range(2)]
-        running += [pool.submit(turmoil.control, seed) for seed in range(2)]
-        running += [pool.submit(turmoil.work, seed) for seed in range(4)]
-    finished = [job_id for each in running for job_id in each.result()]
-
-    assert sorted(finished) == job_ids
-    assert store.counts()[State.SUCCEEDED] == JOBS
-    for batch in batches:
-        members = store.count(JobFilter(batch=batch, states=(State.SUCCEEDED,)))
-        assert +Counter(store.counts(batch)) == {State.SUCCEEDED: members}
-    with engine.connect() as connection:
-        assert not any(connection.scalars(select(jobs.c.paused)))
