@@ -1,41 +1,26 @@
 """Images and latents in S3-compatible storage.
 
-One class over boto3. Errors of the wire become the package's own, so that callers can tell what to
-try again (`ServiceUnavailable`) from what never will work (`ObjectNotFound`, `AccessDenied`).
+One class over boto3. Errors of the wire become the package's own (`jobs.s3`), so that callers can
+tell what to try again (`ServiceUnavailable`) from what never will work (`ObjectNotFound`,
+`AccessDenied`).
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import IO, TYPE_CHECKING
 
-import boto3
 from boto3.exceptions import S3UploadFailedError
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    NoCredentialsError,
-    PartialCredentialsError,
-)
+from botocore.exceptions import ClientError
 
-from jobs.errors import (
-    AccessDenied,
-    ConfigurationError,
-    InvalidInput,
-    ObjectNotFound,
-    ServiceUnavailable,
-)
+from jobs.errors import InvalidInput, ObjectNotFound
+from jobs.s3 import NOT_FOUND, code_of, errors_of, make_client
 from jobs.settings import Settings
-from jobs.tracing import watch
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-_NOT_FOUND = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
-_DENIED = {401, 403}
 _EXISTS = {"412", "PreconditionFailed"}
 _OURS = {"BucketAlreadyOwnedByYou"}
 _HOME_REGION = "us-east-1"
@@ -63,36 +48,12 @@ class ObjectStore:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "ObjectStore":
-        """Make the client: timeouts, a few retries, checksums where the server knows them.
+        """The bucket, and the access to it, that the settings name.
 
         Raises:
             ConfigurationError: the endpoint is not a URL.
         """
-        secret = settings.s3_secret_access_key
-        try:
-            client = boto3.client(
-                "s3",
-                endpoint_url=settings.s3_endpoint_url,
-                region_name=settings.s3_region,
-                aws_access_key_id=settings.s3_access_key_id,
-                aws_secret_access_key=secret.get_secret_value() if secret else None,
-                config=Config(
-                    connect_timeout=5,
-                    read_timeout=60,
-                    max_pool_connections=32,
-                    retries={"mode": "standard", "max_attempts": 3},
-                    s3={"addressing_style": "path"} if settings.s3_endpoint_url else {},
-                    # Behind a company's proxy, our own machine is not to be asked of the proxy.
-                    proxies={} if _is_here(settings.s3_endpoint_url) else None,
-                ),
-            )
-        except ValueError as error:
-            raise ConfigurationError(
-                f"EDICT_S3_ENDPOINT_URL: {error}; use for example http://host:8333"
-            ) from None
-        client.meta.events.register_last("before-call.s3", _ask_no_leave)
-        watch(client)
-        return cls(client, settings.s3_bucket, settings.source_buckets)
+        return cls(make_client(settings), settings.s3_bucket, settings.source_buckets)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -215,7 +176,7 @@ class ObjectStore:
                     Bucket=self.bucket, Key=key, Body=data, ContentType=media_type, IfNoneMatch="*"
                 )
             except ClientError as error:
-                code = _code(error)
+                code = code_of(error)
                 if code in _EXISTS:
                     return False
                 if code not in _NO_CONDITIONS:
@@ -331,7 +292,7 @@ class ObjectStore:
             try:
                 self._client.head_bucket(Bucket=self.bucket)
             except ClientError as error:
-                if _code(error) not in _NOT_FOUND:
+                if code_of(error) not in NOT_FOUND:
                     raise
                 self._create_bucket()
 
@@ -348,7 +309,7 @@ class ObjectStore:
                 )
         except ClientError as error:
             # Somebody else, starting at the same time, was quicker.
-            if _code(error) not in _OURS:
+            if code_of(error) not in _OURS:
                 raise
 
     def check(self) -> None:
@@ -360,44 +321,5 @@ class ObjectStore:
         with self._errors(f"s3://{self.bucket}"):
             self._client.head_bucket(Bucket=self.bucket)
 
-    @contextmanager
-    def _errors(self, what: str) -> Iterator[None]:
-        endpoint = self._client.meta.endpoint_url
-        try:
-            yield
-        except ClientError as error:
-            code = _code(error)
-            if code in _NOT_FOUND:
-                raise ObjectNotFound(f"{what} does not exist at {endpoint}") from None
-            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _DENIED:
-                raise AccessDenied(
-                    f"{what} is refused by {endpoint} ({code}); check EDICT_S3_ACCESS_KEY_ID, "
-                    "its secret, and the bucket's policy"
-                ) from None
-            raise ServiceUnavailable(f"{what} at {endpoint} failed: {error}") from None
-        except (NoCredentialsError, PartialCredentialsError) as error:
-            raise AccessDenied(
-                f"{what} at {endpoint}: {error}; set EDICT_S3_ACCESS_KEY_ID and its secret"
-            ) from None
-        except BotoCoreError as error:
-            raise ServiceUnavailable(
-                f"S3 at {endpoint} does not answer for {what}: {error}. Check that it runs and "
-                "EDICT_S3_ENDPOINT_URL"
-            ) from None
-
-
-def _ask_no_leave(params: dict[str, Any], **_: object) -> None:
-    """Send bodies at once, not after a "100 Continue".
-
-    botocore reads that answer line by line until an empty line, and goes on for ever, busy, where
-    the connection ends in its middle. Our bodies are small: leave would cost more than it saves.
-    """
-    params["headers"].pop("Expect", None)
-
-
-def _is_here(endpoint: str | None) -> bool:
-    return endpoint is not None and urlsplit(endpoint).hostname in {"127.0.0.1", "::1", "localhost"}
-
-
-def _code(error: ClientError) -> str:
-    return str(error.response.get("Error", {}).get("Code", ""))
+    def _errors(self, what: str) -> AbstractContextManager[None]:
+        return errors_of(self._client, what)
