@@ -184,7 +184,7 @@ def test_each_service_has_a_key_that_opens_its_part_of_the_bucket(
     assert control.size("results/a.png") is None
 
 
-def test_all_doors_of_the_s3_server_but_its_own_are_closed_to_other_containers():
+def test_the_parts_behind_the_s3_server_listen_to_themselves_only():
     options = COMPOSE["services"]["s3"]["command"]
 
     # `weed server` binds all its parts to the first, and S3 alone to the second.
