@@ -1,6 +1,6 @@
 """The engine's figures, side by side in one run.
 
-    python -m bench.engine [--only TABLE] [--images 8] [--steps 50] [--json]
+    python -m bench.engine [--only TABLE] [--images 32] [--steps 50] [--json]
 
 Tables: against the paper's recipe in float32 (``recipe``) and in ``bfloat16``, against diffusers'
 pipelines (``alternatives``), what the batching loop costs at more and more lanes (``scaling``),
@@ -156,7 +156,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m bench.engine", description=__doc__)
     parser.add_argument("--only", action="append", choices=TABLES, help="this table; repeatable")
-    parser.add_argument("--images", type=int, default=8, help="images in the engine's batch")
+    parser.add_argument("--images", type=int, default=32, help="images in the engine's batch")
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--trajectories", type=int, default=2000, help="of the test of memory")
     parser.add_argument("--skip-compiled", action="store_true", help="of the ceiling")

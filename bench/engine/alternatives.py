@@ -28,7 +28,7 @@ from edict_engine.model import Model
 from edict_engine.parameters import SamplerParameters
 from edict_engine.samplers import SAMPLERS
 
-BATCHES = (1, 2, 4, 8)
+BATCHES = (1, 2, 4, 8, 16, 32)
 #: Samplers that ask once a step in both directions, as DDIM inversion does.
 ONE_CALL = ("bdia", "ddim", "o-belm")
 #: Of the latents that diffusers' LEDITS++ can edit.
