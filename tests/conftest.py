@@ -3,6 +3,7 @@
 Databases, buckets and Redis are empty for each test; the servers live for the session.
 """
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 # How long an example takes is the machine's business: others may be using it.
 hypothesis.settings.register_profile("unhurried", deadline=None)
 hypothesis.settings.load_profile("unhurried")
+
+# Several tests run at once: with a thread for each core, each would wait for the others' threads.
+# torch reads this when it is first imported, which is later.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Started in the background by a shell, we ignore SIGINT, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
