@@ -14,9 +14,16 @@ JobsError
 
 
 class JobsError(Exception):
-    """Base of every error of this package."""
+    """Base of every error of this package.
+
+    `public` is the message for whoever asks over the network: it names no server of ours.
+    """
 
     code = "jobs_error"
+
+    def __init__(self, message: str = "", *, public: str | None = None) -> None:
+        super().__init__(message)
+        self.public = message if public is None else public
 
 
 class ConfigurationError(JobsError):

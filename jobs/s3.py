@@ -14,7 +14,13 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from jobs.errors import AccessDenied, ConfigurationError, ObjectNotFound, ServiceUnavailable
+from jobs.errors import (
+    AccessDenied,
+    ConfigurationError,
+    JobsError,
+    ObjectNotFound,
+    ServiceUnavailable,
+)
 from jobs.settings import Settings
 from jobs.tracing import watch
 
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
 
 NOT_FOUND = frozenset({"404", "NoSuchKey", "NoSuchBucket", "NotFound"})
 _DENIED = {401, 403}
+_AWAY = "the object store does not answer; try again"
 
 
 def make_client(settings: Settings) -> "S3Client":
@@ -69,24 +76,38 @@ def errors_of(client: "S3Client", what: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        code = code_of(error)
-        if code in NOT_FOUND:
-            raise ObjectNotFound(f"{what} does not exist at {endpoint}") from None
-        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _DENIED:
-            raise AccessDenied(
-                f"{what} is refused by {endpoint} ({code}); check EDICT_S3_ACCESS_KEY_ID, "
-                "its secret, and the bucket's policy"
-            ) from None
-        raise ServiceUnavailable(f"{what} at {endpoint} failed: {error}") from None
+        raise _answered(error, what, endpoint) from None
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise AccessDenied(
-            f"{what} at {endpoint}: {error}; set EDICT_S3_ACCESS_KEY_ID and its secret"
+            f"{what} at {endpoint}: {error}; set EDICT_S3_ACCESS_KEY_ID and its secret",
+            public=_closed(what),
         ) from None
     except BotoCoreError as error:
         raise ServiceUnavailable(
             f"S3 at {endpoint} does not answer for {what}: {error}. Check that it runs and "
-            "EDICT_S3_ENDPOINT_URL"
+            "EDICT_S3_ENDPOINT_URL",
+            public=_AWAY,
         ) from None
+
+
+def _answered(error: ClientError, what: str, endpoint: str) -> JobsError:
+    code = code_of(error)
+    if code in NOT_FOUND:
+        return ObjectNotFound(
+            f"{what} does not exist at {endpoint}",
+            public=f"{what} does not exist; upload it, or correct its name",
+        )
+    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _DENIED:
+        return AccessDenied(
+            f"{what} is refused by {endpoint} ({code}); check EDICT_S3_ACCESS_KEY_ID, "
+            "its secret, and the bucket's policy",
+            public=_closed(what),
+        )
+    return ServiceUnavailable(f"{what} at {endpoint} failed: {error}", public=_AWAY)
+
+
+def _closed(what: str) -> str:
+    return f"{what} may not be read by this server; ask whoever runs it to allow that"
 
 
 def code_of(error: ClientError) -> str:

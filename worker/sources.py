@@ -65,7 +65,7 @@ class SourceReader:
         try:
             data = self._objects.read(source.uri, max_bytes=self._max_bytes)
         except (ObjectNotFound, AccessDenied, InvalidInput) as error:
-            raise SourceRefused(str(error)) from None
+            raise SourceRefused(error.public) from None
         digest = sha256(data)
         if digest != source.sha256:
             raise SourceChanged(

@@ -88,7 +88,7 @@ def refusal_of(error: Exception) -> Refused:
     for kind, status in _STATUS:
         if isinstance(error, kind):
             headers = {"Retry-After": RETRY_SECONDS} if status == 503 else None
-            return Refused(status, error.code, str(error), headers=headers)
+            return Refused(status, error.code, error.public, headers=headers)
     if isinstance(error, DataError):
         return Refused(422, "invalid_input", "a text holds what the database cannot keep")
     if isinstance(error, (DBAPIError, PoolTimeout)):
