@@ -48,7 +48,7 @@ class Quota:
     max_jobs: int | None = None
     """Submitted in 24 hours."""
     max_bytes: int | None = None
-    """Uploaded in 24 hours."""
+    """Uploaded, or copied into the bucket from elsewhere, in 24 hours."""
 
 
 NO_QUOTA = Quota()

@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     """Buckets besides our own that jobs may read images from."""
     source_hosts: Names = ()
     """Hosts (`name` or `name:port`) whose `https://` images may be named over HTTP."""
+    source_roots: Names = ()
+    """Folders of the API's machine (absolute paths) whose images may be named over HTTP."""
     max_source_bytes: int = Field(default=64 * 2**20, gt=0)
     max_source_pixels: int = Field(default=64_000_000, gt=0)
 
@@ -114,6 +116,16 @@ class Settings(BaseSettings):
     @classmethod
     def _are_networks(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         parse_networks(names)
+        return names
+
+    @field_validator("source_roots")
+    @classmethod
+    def _are_folders(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not Path(name).is_absolute() or Path(name) == Path("/"):
+                raise ValueError(
+                    f"{name!r} is no absolute path below /; write for example /srv/photos"
+                )
         return names
 
     @field_validator("models")

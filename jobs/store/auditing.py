@@ -62,7 +62,7 @@ class Auditing(StorePart):
     """Keeps the book of submissions."""
 
     def begin_submission(self, who: Submitter, *, jobs: int, size: int) -> UUID:
-        """Write down that so many jobs come, with so many uploaded bytes.
+        """Write down that so many jobs come, with so many bytes of images.
 
         Raises:
             OverQuota: that would be too much; nothing was written.
@@ -78,25 +78,43 @@ class Auditing(StorePart):
         }
         with self._engine.begin() as connection:
             if who.quota != NO_QUOTA:
-                # One after the other, for each key.
-                mine = select(api_keys.c.id).where(api_keys.c.id == UUID(who.caller))
-                connection.execute(mine.with_for_update())
+                _one_after_the_other(connection, who)
                 self._check(connection, who, jobs, size)
             connection.execute(insert(api_submissions).values(entry))
         return UUID(str(entry["id"]))
 
+    def add_bytes(self, who: Submitter, submission: UUID, size: int) -> None:
+        """Write down that it comes with so many bytes more.
+
+        Raises:
+            OverQuota: that would be too much; nothing was written.
+        """
+        statement = update(api_submissions).where(api_submissions.c.id == submission)
+        with self._engine.begin() as connection:
+            if who.quota.max_bytes is not None:
+                _one_after_the_other(connection, who)
+                self._check_bytes(connection, who, size)
+            connection.execute(statement.values(bytes=api_submissions.c.bytes + size))
+
     def _check(self, connection: Connection, who: Submitter, new: int, size: int) -> None:
         mine = api_submissions.c.caller == who.caller
-        today = mine & (api_submissions.c.at > self._clock() - DAY)
         if who.quota.max_jobs is not None:
-            _refuse_over("max_jobs", who, _sum(connection, "jobs", today), new)
-        if who.quota.max_bytes is not None:
-            _refuse_over("max_bytes", who, _sum(connection, "bytes", today), size)
+            today = self._sum_today(connection, who, "jobs")
+            _refuse_over("max_jobs", who, today, new)
+        self._check_bytes(connection, who, size)
         if who.quota.max_live is not None:
             unnamed = api_submissions.c.job_id.is_(None) & api_submissions.c.batch_id.is_(None)
             coming = mine & unnamed & (api_submissions.c.at > self._clock() - BEING_MADE)
             live = _live(connection, who.tenant) + _sum(connection, "jobs", coming)
             _refuse_over("max_live", who, live, new)
+
+    def _check_bytes(self, connection: Connection, who: Submitter, size: int) -> None:
+        if who.quota.max_bytes is not None:
+            _refuse_over("max_bytes", who, self._sum_today(connection, who, "bytes"), size)
+
+    def _sum_today(self, connection: Connection, who: Submitter, column: str) -> int:
+        mine = api_submissions.c.caller == who.caller
+        return _sum(connection, column, mine & (api_submissions.c.at > self._clock() - DAY))
 
     def end_submission(
         self, submission: UUID, *, job_id: UUID | None = None, batch_id: UUID | None = None
@@ -125,6 +143,12 @@ class Auditing(StorePart):
 
 
 _AUDITED = [api_submissions.c[name] for name in Audited.__dataclass_fields__]
+
+
+def _one_after_the_other(connection: Connection, who: Submitter) -> None:
+    """Until the transaction ends, nobody else counts for this key."""
+    mine = select(api_keys.c.id).where(api_keys.c.id == UUID(who.caller))
+    connection.execute(mine.with_for_update())
 
 
 def _sum(connection: Connection, column: str, which: ColumnElement[bool]) -> int:

@@ -1,11 +1,14 @@
 """From what is asked for to submitted jobs.
 
-Images come with the request or lie in a bucket that jobs may read. Paths of this machine are no
-addresses here: whoever may ask over the network must not read its files. In our own bucket lie
-everybody's images and results: a tenant reads only what it uploaded.
+Images come with the request or lie where the deployment allows: in its buckets, on its hosts, in
+its folders (see `producer.fetching` and `producer.paths`). In our own bucket lie everybody's images
+and results: a tenant reads only what it uploaded.
+
+Bytes are counted for the key as they come in, once each: uploads when they are sent or asked for,
+other images when they are copied into the bucket. What is read where it lies in a bucket is not.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,17 +17,19 @@ from tempfile import TemporaryDirectory
 from uuid import UUID
 
 from jobs.access import NO_QUOTA
-from jobs.errors import InvalidInput
+from jobs.errors import AccessDenied, InvalidInput, NotFound
 from jobs.records import Submission
 from jobs.specs import Source, Spec
 from jobs.store.auditing import OverQuota, Submitter
 from producer.admission import Row, admit
+from producer.api.access import Caller
 from producer.api.problems import FieldProblem, Refused, refused_rows
 from producer.api.seen import Seen
 from producer.api.wishes import Asked, BatchWish, Order, RowWish, Upload
 from producer.bulk import BulkOptions, Plan, open_manifest, run_bulk
 from producer.bulk.run import Report
 from producer.fetching import fetch, shown_source
+from producer.paths import read_below
 
 UPLOADS = "uploads"
 """Prefix in our bucket of what was uploaded by presigned addresses, then the tenant's name."""
@@ -33,7 +38,7 @@ _NOBODY = "-"
 _WORDS = {
     "max_live": "jobs that have not ended",
     "max_jobs": "jobs in 24 hours",
-    "max_bytes": "uploaded bytes in 24 hours",
+    "max_bytes": "bytes of images in 24 hours",
 }
 
 
@@ -44,23 +49,38 @@ def upload_prefix(tenant: str | None) -> str:
 
 @dataclass(frozen=True)
 class _ApiDoor:
-    """The door for those who ask over the network: no paths."""
+    """The door for those who ask over the network."""
 
     seen: Seen
+    count: Callable[[int], None]
+    """Told of the bytes that are about to be copied into the bucket."""
     uploads: Mapping[str, Upload] = field(default_factory=dict)
 
     def admit(self, where: str) -> Source:
+        """Check the image and give it its place.
+
+        Raises:
+            InvalidInput: it is not there, may not be read, or is no image that we take.
+            Refused: it is too much for the key.
+            ServiceUnavailable: the object store does not answer.
+        """
+        try:
+            return self._admitted(where)
+        except (NotFound, AccessDenied) as error:
+            raise InvalidInput("source", error.public) from None
+
+    def _admitted(self, where: str) -> Source:
         door = self.seen.client.sources
         if where in self.uploads:
             upload = self.uploads[where]
             return door.upload(upload.data, upload.name)
         settings = self.seen.client.settings
+        limit = settings.max_source_bytes
         if where.startswith("https://"):
-            limit = settings.max_source_bytes
             data = fetch(where, settings.source_hosts, max_bytes=limit)
-            return door.upload(data, shown_source(where))
-        if not where.startswith("s3://"):
-            raise InvalidInput("source", f"{where!r:.100} is not of the form s3://bucket/key")
+            return self._copied(data, shown_source(where))
+        if where.startswith("/"):
+            return self._copied(read_below(where, settings.source_roots, max_bytes=limit), where)
         objects = self.seen.client.objects
         bucket, key = objects.locate(where)
         if bucket != objects.bucket or not key.startswith(f"{UPLOADS}/"):
@@ -68,7 +88,11 @@ class _ApiDoor:
             return door.admit(where)
         self._check_whose(bucket, key, where)
         # Its address may still be written to: a job's image stays what it is.
-        return door.upload(objects.read(where, max_bytes=settings.max_source_bytes), where)
+        return door.upload(objects.read(where, max_bytes=limit), where)
+
+    def _copied(self, data: bytes, name: str) -> Source:
+        self.count(len(data))
+        return self.seen.client.sources.upload(data, name)
 
     def _check_whose(self, bucket: str, key: str, where: str) -> None:
         if self.seen.tenant is None or bucket != self.seen.client.objects.bucket:
@@ -89,7 +113,8 @@ def submit_job(seen: Seen, asked: Asked) -> Submission:
     wish, client = asked.wish, seen.client
     size = sum(len(upload.data) for upload in asked.uploads.values())
     with audited(seen, jobs=1, size=size) as audit:
-        [spec] = _specs(seen, wish, [wish.row(asked.uploads)], asked.uploads, place="")
+        door = _ApiDoor(seen, audit.count, asked.uploads)
+        [spec] = _specs(door, wish, [wish.row(asked.uploads)], place="")
         batch_id = None
         if wish.batch is not None:
             batch_id = client.store.open_batch(wish.batch, tenant=seen.tenant).id
@@ -113,7 +138,7 @@ def submit_batch(seen: Seen, wish: BatchWish) -> tuple[str, list[Submission]]:
     """
     rows = [_row(number, each) for number, each in enumerate(wish.rows or [])]
     with audited(seen, jobs=len(rows), size=0) as audit:
-        specs = _specs(seen, wish, rows, {}, place="rows.{}.")
+        specs = _specs(_ApiDoor(seen, audit.count), wish, rows, place="rows.{}.")
         batch = seen.store.open_batch(wish.name, tenant=seen.tenant)
         submissions = seen.client.submit(
             specs,
@@ -168,6 +193,8 @@ def submit_manifest(seen: Seen, wish: BatchWish) -> tuple[str, Report]:
 class Audit:
     """What came of a submission."""
 
+    count: Callable[[int], None]
+    """Counts more bytes for it; raises Refused where they are too many for the key."""
     job_id: UUID | None = None
     batch_id: UUID | None = None
 
@@ -181,18 +208,29 @@ def audited(seen: Seen, *, jobs: int, size: int) -> Iterator[Audit]:
     """
     caller = seen.caller
     who = Submitter(caller.id, caller.name, caller.tenant, caller.quota)
-    try:
+    with _within_quota(caller):
         entry = seen.store.begin_submission(who, jobs=jobs, size=size)
-    except OverQuota as over:
-        detail = f"the key {caller.name!r} may have {over.limit} {_WORDS[over.name]}; try later"
-        raise Refused(429, "quota_exceeded", detail, headers={"Retry-After": "60"}) from None
-    audit = Audit()
+
+    def count(more: int) -> None:
+        with _within_quota(caller):
+            seen.store.add_bytes(who, entry, more)
+
+    audit = Audit(count)
     try:
         yield audit
     except BaseException:
         seen.store.drop_submission(entry)
         raise
-    seen.store.end_submission(entry, **vars(audit))
+    seen.store.end_submission(entry, job_id=audit.job_id, batch_id=audit.batch_id)
+
+
+@contextmanager
+def _within_quota(caller: Caller) -> Iterator[None]:
+    try:
+        yield
+    except OverQuota as over:
+        detail = f"the key {caller.name!r} may have {over.limit} {_WORDS[over.name]}; try later"
+        raise Refused(429, "quota_exceeded", detail, headers={"Retry-After": "60"}) from None
 
 
 def _row(number: int, wish: RowWish) -> Row:
@@ -202,10 +240,8 @@ def _row(number: int, wish: RowWish) -> Row:
         raise InvalidInput(f"rows.{number}.{error.field}", error.problem) from None
 
 
-def _specs(
-    seen: Seen, order: Order, rows: Sequence[Row], uploads: Mapping[str, Upload], place: str
-) -> list[Spec]:
-    admission = admit(rows, _ApiDoor(seen, uploads), seen.client.model(order.model))
+def _specs(door: _ApiDoor, order: Order, rows: Sequence[Row], place: str) -> list[Spec]:
+    admission = admit(rows, door, door.seen.client.model(order.model))
     if admission.refused:
         raise refused_rows(
             [

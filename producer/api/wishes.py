@@ -29,10 +29,10 @@ IMAGE, MASK = "upload:image", "upload:mask"
 Address = Annotated[
     str,
     Field(
-        pattern=r"^(s3|https)://[^/]+/.+",
+        pattern=r"^(s3://|https://|/)[^/]+/.+",
         max_length=2_048,
-        description="An image in our bucket or one of EDICT_SOURCE_BUCKETS, or at an https:// "
-        "address of one of EDICT_SOURCE_HOSTS.",
+        description="An image in our bucket or one of EDICT_SOURCE_BUCKETS, at an https:// "
+        "address of one of EDICT_SOURCE_HOSTS, or at a path under one of EDICT_SOURCE_ROOTS.",
         examples=["s3://photos/cat.jpg"],
     ),
 ]

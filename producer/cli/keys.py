@@ -51,7 +51,7 @@ MaxJobs = Annotated[
     int | None, typer.Option("--max-jobs", min=1, help="Jobs submitted in 24 hours.")
 ]
 MaxBytes = Annotated[
-    int | None, typer.Option("--max-bytes", min=1, help="Bytes uploaded in 24 hours.")
+    int | None, typer.Option("--max-bytes", min=1, help="Bytes of images in 24 hours.")
 ]
 
 _MAX_DAYS = 36_500
