@@ -112,4 +112,5 @@ def _job(text: bytes) -> JobWish:
     except ValidationError as error:
         if error.errors()[0]["type"] == "json_invalid":
             raise HTTPException(400, f"the job is no JSON: {error.errors()[0]['msg']}") from None
-        raise RequestValidationError(error.errors()) from None
+        found = [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
+        raise RequestValidationError(found) from None

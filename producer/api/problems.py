@@ -1,6 +1,7 @@
 """Errors as problem documents (RFC 9457), which name the field that is wrong."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -132,12 +133,28 @@ def _of_fields(errors: Sequence[FieldProblem]) -> Refused:
 
 def _field(error: Mapping[str, Any]) -> FieldProblem:
     """A report of pydantic's: its place begins with the part of the request."""
-    place = [str(part) for part in error["loc"]]
-    field = ".".join(place[1:] if place[:1] in (["body"], ["query"], ["path"]) else place)
+    part, *place = (str(each) for each in error["loc"])
+    # A parameter that may be repeated has one name, however often it is there.
+    field = ".".join(place if part == "body" else place[:1])
+    value = error.get("input")
+    shown = "" if value is None or isinstance(value, (dict, list)) else f" (got {value!r:.120})"
     return FieldProblem(
-        field=field[:_FIELD_CHARACTERS] or "body",
-        detail=str(error["msg"]).removeprefix("Value error, "),
+        field=field[:_FIELD_CHARACTERS] or part,
+        detail=str(error["msg"]).removeprefix("Value error, ") + shown,
     )
+
+
+@contextmanager
+def renamed(**names: str) -> Iterator[None]:
+    """Name fields as the request does: `names` has the request's names by those of ours.
+
+    A dot in a name of ours is written `__`.
+    """
+    try:
+        yield
+    except InvalidInput as error:
+        asked = names.get(error.field.replace(".", "__"), error.field)
+        raise InvalidInput(asked, error.problem) from None
 
 
 def handle_errors(app: FastAPI, answer: Callable[[Scope, Exception], Response]) -> None:

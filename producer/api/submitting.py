@@ -23,7 +23,7 @@ from jobs.specs import Source, Spec
 from jobs.store.auditing import OverQuota, Submitter
 from producer.admission import Row, admit
 from producer.api.access import Caller
-from producer.api.problems import FieldProblem, Refused, refused_rows
+from producer.api.problems import FieldProblem, Refused, refused_rows, renamed
 from producer.api.seen import Seen
 from producer.api.wishes import Asked, BatchWish, Order, RowWish, Upload
 from producer.bulk import BulkOptions, Plan, open_manifest, run_bulk
@@ -117,7 +117,8 @@ def submit_job(seen: Seen, asked: Asked) -> Submission:
         [spec] = _specs(door, wish, [wish.row(asked.uploads)], place="")
         batch_id = None
         if wish.batch is not None:
-            batch_id = client.store.open_batch(wish.batch, tenant=seen.tenant).id
+            with renamed(batch__name="batch"):
+                batch_id = client.store.open_batch(wish.batch, tenant=seen.tenant).id
         [made] = client.submit(
             [spec],
             batch_id=batch_id,
@@ -139,7 +140,8 @@ def submit_batch(seen: Seen, wish: BatchWish) -> tuple[str, list[Submission]]:
     rows = [_row(number, each) for number, each in enumerate(wish.rows or [])]
     with audited(seen, jobs=len(rows), size=0) as audit:
         specs = _specs(_ApiDoor(seen, audit.count), wish, rows, place="rows.{}.")
-        batch = seen.store.open_batch(wish.name, tenant=seen.tenant)
+        with renamed(batch__name="name"):
+            batch = seen.store.open_batch(wish.name, tenant=seen.tenant)
         submissions = seen.client.submit(
             specs,
             batch_id=batch.id,
@@ -172,7 +174,8 @@ def submit_manifest(seen: Seen, wish: BatchWish) -> tuple[str, Report]:
         )
         defaults = {} if wish.model is None else {"model": wish.model}
         plan = Plan(lru_cache(client.model), defaults=defaults)
-        report = run_bulk(client, open_manifest(where, client.objects), plan, options)
+        with renamed(batch__name="name", source__uri="manifest"):
+            report = run_bulk(client, open_manifest(where, client.objects), plan, options)
         if not report.submitted:
             raise refused_rows(
                 [

@@ -1,10 +1,11 @@
 """What is asked for: the bodies of requests; `producer.api.submitting` makes jobs of them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from jobs.errors import InvalidInput
 from jobs.marks import Verdict
@@ -26,14 +27,41 @@ MAX_BATCH_ROWS = 1_000
 IMAGE, MASK = "upload:image", "upload:mask"
 """Places of images that came with the request."""
 
+_ADDRESS = r"(s3://|https://|/)[^/]+/.+"
+
+
+def _image(text: str) -> str:
+    if re.match(_ADDRESS, text) is None:
+        raise ValueError(
+            "is no place of an image; give s3://bucket/key, https://host/path or /path/of/a/file"
+        )
+    return text
+
+
+def _mask(text: str) -> str:
+    return text if text == "auto" else _image(text)
+
+
 Address = Annotated[
     str,
+    AfterValidator(_image),
     Field(
-        pattern=r"^(s3://|https://|/)[^/]+/.+",
         max_length=2_048,
         description="An image in our bucket or one of EDICT_SOURCE_BUCKETS, at an https:// "
         "address of one of EDICT_SOURCE_HOSTS, or at a path under one of EDICT_SOURCE_ROOTS.",
         examples=["s3://photos/cat.jpg"],
+        json_schema_extra={"pattern": f"^{_ADDRESS}"},
+    ),
+]
+MaskAddress = Annotated[
+    str,
+    AfterValidator(_mask),
+    Field(
+        max_length=2_048,
+        description="An image as the source is, white where the source may change; or auto, which "
+        "finds that from the prompts.",
+        examples=["auto"],
+        json_schema_extra={"pattern": f"^(auto$|{_ADDRESS})"},
     ),
 ]
 Webhook = Annotated[
@@ -55,7 +83,7 @@ class RowWish(_Asked):
     negative_prompt: Prompt = ""
     edit_guidance_scale: Guidance | None = None
     attention_control: bool = False
-    mask: Literal["auto"] | Address | None = None
+    mask: MaskAddress | None = None
     image: ImageOptions = ImageOptions()
     sampler: SamplerOptions = SamplerOptions()
     output: OutputOptions = OutputOptions()

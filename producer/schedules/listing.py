@@ -39,17 +39,22 @@ def check_template(template: Template) -> None:
     Raises:
         InvalidInput: says which there are; or see `Text.parse`.
     """
-    for prompt in _texts(template):
+    for field, prompt in _texts(template).items():
         for variable in sorted(prompt.names - set(VARIABLES)):
             raise InvalidInput(
-                "template",
+                field,
                 f"{{{variable}}} stands for nothing; use "
                 + ", ".join(f"{{{name}}}" for name in VARIABLES),
             )
 
 
-def _texts(template: Template) -> list[Text]:
-    return [Text.parse("template", prompt) for prompt in template.prompts()]
+def _texts(template: Template) -> dict[str, Text]:
+    """The base prompt and the edit prompts, by the names that whoever wrote them gave them."""
+    names = ["base_prompt", *(f"edit_prompts.{number}" for number in range(len(template.edits)))]
+    return {
+        name: Text.parse(name, prompt)
+        for name, prompt in zip(names, template.prompts(), strict=True)
+    }
 
 
 def list_rows(source: str, template: Template, objects: ObjectStore) -> Iterator[SourceRow]:
@@ -59,7 +64,7 @@ def list_rows(source: str, template: Template, objects: ObjectStore) -> Iterator
         InvalidInput: the folder is not there or cannot be read, or the bucket is not allowed.
         ObjectNotFound, AccessDenied, ServiceUnavailable: what the object store answered.
     """
-    base, *edits = _texts(template)
+    base, *edits = _texts(template).values()
     remote = source.startswith("s3://")
     images = images_under(objects, source) if remote else _files(source)
     if not any("caption" in text.names for text in (base, *edits)):
@@ -81,8 +86,8 @@ def _row(image: ImageFile, base: Text, edits: list[Text], caption: str) -> Sourc
         "folder": path.parent.name,
         "caption": caption,
     }
-    prompts = tuple(text.fill("template", values) for text in edits)
-    return SourceRow(image.address, _stamp(image), base.fill("template", values), prompts)
+    prompts = tuple(text.fill("edit_prompts", values) for text in edits)
+    return SourceRow(image.address, _stamp(image), base.fill("base_prompt", values), prompts)
 
 
 def _problem(image: ImageFile, caption: Caption) -> str:

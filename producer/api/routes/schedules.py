@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from jobs.schedules import Firing, Schedule, Template
 from producer.api.parts import problems
+from producer.api.problems import renamed
 from producer.api.seen import Seen, TheView
 from producer.api.shapes import Firings, FiringShape, Schedules, ScheduleShape
 from producer.api.wishes import ScheduleWish
@@ -41,17 +42,18 @@ def create(wish: ScheduleWish, seen: WholeView, response: Response) -> Any:
         model=seen.client.model(wish.model).label,
         priority=wish.priority,
     )
-    made = new_schedule(
-        seen.client,
-        name=wish.name,
-        cron=wish.cron,
-        timezone=wish.timezone,
-        source=wish.source,
-        template=template,
-        reasons=wish.select,
-        catch_up=wish.catch_up,
-        overlap=wish.overlap,
-    )
+    with renamed(source__uri="source"):
+        made = new_schedule(
+            seen.client,
+            name=wish.name,
+            cron=wish.cron,
+            timezone=wish.timezone,
+            source=wish.source,
+            template=template,
+            reasons=wish.select,
+            catch_up=wish.catch_up,
+            overlap=wish.overlap,
+        )
     seen.store.create_schedule(made)
     response.headers["Location"] = f"/v1/schedules/{wish.name}"
     return _plain(made)
