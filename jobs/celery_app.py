@@ -5,6 +5,8 @@ Redis is a hint: results are ignored (SQL is the truth), a message is acknowledg
 is accepted. See `jobs.store` for what makes repeated and lost messages harmless.
 """
 
+from typing import Any
+
 from celery import Celery
 
 from jobs.errors import ServiceUnavailable
@@ -15,7 +17,7 @@ from jobs.settings import Settings, without_password
 VISIBILITY_TIMEOUT_SECONDS = 3_600
 """Unacknowledged messages come back after this time. Leases have re-sent their jobs long before."""
 
-_SOCKET = {
+_SOCKET: dict[str, Any] = {
     "socket_timeout": 30,
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
@@ -23,9 +25,29 @@ _SOCKET = {
     "retry_on_timeout": True,
 }
 
+ANNOUNCE_SECONDS = 1.5
+_HASTY: dict[str, Any] = {
+    "socket_timeout": ANNOUNCE_SECONDS,
+    "socket_connect_timeout": ANNOUNCE_SECONDS,
+    "retry_on_timeout": False,
+}
+"""Somebody waits for a producer, and a hint is not worth the wait. (Workers may wait: they block on
+Redis until there is work.)"""
+
 _RECONNECT = {"max_retries": 1, "interval_start": 0.1}
 """A producer that meets a dead Redis says so at once: the rows are committed, and the control
 process announces them later. (Workers wait for it: Celery's consumer has a policy of its own.)"""
+
+
+def make_producers_app(settings: Settings) -> Celery:
+    """The app of those that only send: it gives up soon on a Redis that does not answer.
+
+    Raises:
+        ConfigurationError: see `redis_url`.
+    """
+    app = make_app(settings)
+    app.conf.broker_transport_options |= _HASTY
+    return app
 
 
 def make_app(settings: Settings) -> Celery:

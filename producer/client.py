@@ -19,7 +19,7 @@ import structlog
 from celery import Celery
 
 from jobs.addresses import parse_networks
-from jobs.celery_app import check_broker, make_app
+from jobs.celery_app import check_broker, make_producers_app
 from jobs.database import open_database
 from jobs.dispatch import dispatch
 from jobs.errors import InvalidInput, ServiceUnavailable
@@ -45,7 +45,7 @@ class Client:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings.require_services()
-        self.app: Celery = make_app(settings)
+        self.app: Celery = make_producers_app(settings)
         self._engine = open_database(settings.database_url.get_secret_value())
         self.store = JobStore(self._engine, max_attempts=settings.max_attempts)
         self.objects = ObjectStore.from_settings(settings)
