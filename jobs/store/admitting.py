@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Row, delete, select, update
 
@@ -83,6 +84,13 @@ class Admitting(StorePart):
             row = connection.execute(statement).one_or_none()
         found = None if row is None else _key(row)
         return found if found is not None and found.is_live(self._clock()) else None
+
+    def is_live_key(self, key_id: UUID) -> bool:
+        """Whether the key of this id opens anything now."""
+        statement = select(*_KEY).where(api_keys.c.id == key_id)
+        with self._reader.connect() as connection:
+            row = connection.execute(statement).one_or_none()
+        return row is not None and _key(row).is_live(self._clock())
 
     def revoke_api_key(self, name: str) -> None:
         """Let a key open nothing from now on.

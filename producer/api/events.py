@@ -8,7 +8,8 @@ back is told the last moments again, rather than never of what appeared in betwe
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,9 @@ QUIET_LOOKS = 15
 
 UNCHANGED_LOOKS = 5
 """After so many looks, ends are read though the counts are the same."""
+
+KEY_SECONDS = 5.0
+"""How long a stream may go on after its key has ended."""
 
 OVERLAP = timedelta(seconds=30)
 """How much later than its own time an end may become visible."""
@@ -125,17 +129,36 @@ class SharedCounts:
         return await asyncio.shield(self._reading[batch_id][1])
 
 
-async def events(shared: SharedCounts, batch_id: UUID, ends: Ends) -> AsyncIterator[str]:
-    """The text of the stream, until the batch has ended."""
+class Permission:
+    """Whether a listener may still listen: streams last longer than keys may."""
+
+    def __init__(self, is_live: Callable[[], bool]) -> None:
+        self._is_live = is_live
+        self._looked = time.monotonic()
+
+    async def holds(self) -> bool:
+        """Whether its key opened the stream within the last seconds."""
+        if time.monotonic() - self._looked < KEY_SECONDS:
+            return True
+        self._looked = time.monotonic()
+        return await run_in_threadpool(self._is_live)
+
+
+async def events(
+    shared: SharedCounts, batch_id: UUID, ends: Ends, permission: Permission
+) -> AsyncIterator[str]:
+    """The text of the stream, until the batch has ended or the listener's key has."""
     yield "retry: 2000\n\n"
     shown: dict[State, int] | None = None
     quiet = 0
-    while True:
+    while await permission.holds():
         # Counted before the ends are read: then every end that is counted is told.
         counts = await shared.of(batch_id)
         # A job that fails, is retried and fails again within a look leaves the counts as they were.
         if counts != shown or quiet % UNCHANGED_LOOKS == 0:
             async for job in iterate_in_threadpool(ends.new()):
+                if not await permission.holds():
+                    return
                 quiet = 0
                 yield event("job", _job(job), Place(job.finished_at or _EPOCH))
         quiet += 1

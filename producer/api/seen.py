@@ -15,7 +15,7 @@ from jobs.filters import JobFilter
 from jobs.records import Batch, Job
 from jobs.store import JobStore
 from jobs.store.listing import BatchCounts
-from producer.api.access import Caller
+from producer.api.access import LOCAL, Caller
 from producer.api.problems import Refused
 from producer.client import Client
 from producer.plain import plain_batch
@@ -83,6 +83,10 @@ class Seen:
     def plain_batch(self, batch: Batch) -> dict[str, Any]:
         """A batch as it is answered."""
         return plain_batch(batch) | {"name": self.name_of(batch)}
+
+    def may_still_look(self) -> bool:
+        """Whether the caller's key has not ended since the request came."""
+        return self.caller == LOCAL or self.store.is_live_key(UUID(self.caller.id))
 
     def require_all(self) -> None:
         """Keep tenants out of what concerns the whole deployment.

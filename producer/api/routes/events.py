@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from jobs.store.base import utc_now
-from producer.api.events import Ends, Place, events
+from producer.api.events import Ends, Permission, Place, events
 from producer.api.parts import problems
 from producer.api.seen import TheView
 
@@ -48,13 +48,13 @@ def follow(
 ) -> Response:
     """Follow a batch: its counts when they change, and each job's end.
 
-    With `Last-Event-ID` it goes on from there; ends shortly before may be told again.
+    With `Last-Event-ID` it goes on from there; ends shortly before may be told again. It breaks
+    off within seconds when the key is revoked or expires.
     """
     found = seen.batch(batch)
     place = Place.parse(last_event_id) if last_event_id else _PLACES[start]()
     ends = Ends(seen.store, found.id, place)
     if place is not None and place.over and ends.nothing_left():
         return Response(status_code=204)
-    return StreamingResponse(
-        events(request.app.state.counts, found.id, ends), media_type="text/event-stream"
-    )
+    stream = events(request.app.state.counts, found.id, ends, Permission(seen.may_still_look))
+    return StreamingResponse(stream, media_type="text/event-stream")

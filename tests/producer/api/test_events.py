@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -10,9 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.access import Scope
 from jobs.errors import InvalidInput
+from jobs.store.base import utc_now
+from producer.api import events as listening
 from producer.api.events import Place
 from producer.client import Client
+from tests.producer.api.test_doors import bearer
 from tests.producer.api.test_jobs import batch_of, made, refused
 from tests.producer.conftest import Finish, png
 
@@ -90,3 +94,34 @@ def test_a_place_is_read_as_it_was_written(at: datetime, over: bool) -> None:
 def test_what_is_no_place_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput, match="Last-Event-ID"):
         Place.parse(text)
+
+
+@pytest.mark.parametrize("way", ["revoked", "expired"])
+def test_a_stream_ends_soon_after_its_key_and_others_go_on(
+    guarded: httpx.Client,
+    client: Client,
+    source: str,
+    finish: Finish,
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+) -> None:
+    monkeypatch.setattr(listening, "KEY_SECONDS", 0.3)
+    ends = utc_now() + timedelta(seconds=2) if way == "expired" else None
+    brief = bearer(client.store.make_api_key("brief", Scope.READ, expires_at=ends))
+    lasting = bearer(client.store.make_api_key("lasting", Scope.SUBMIT))
+    rows = [{"source": source, "edit_prompt": "a dog"}]
+    made(guarded.post("/v1/batches", json={"name": "fruit", "rows": rows}, headers=lasting))
+    path = "/v1/batches/fruit/events"
+
+    with (
+        guarded.stream("GET", path, headers=brief) as cut,
+        guarded.stream("GET", path, headers=lasting) as whole,
+    ):
+        told = events(cut.iter_lines())
+        assert next(told)[0] == "progress"
+        if way == "revoked":
+            client.store.revoke_api_key("brief")
+        assert list(told) == []
+        finish("fruit", png())
+        assert list(events(whole.iter_lines()))[-1][0] == "end"
+    refused(guarded.get(path, headers=brief), 401)
