@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from uuid import UUID
@@ -9,6 +10,7 @@ from uuid import UUID
 from PIL import Image
 
 from edict_engine.editor import Editor, Reconstruction
+from edict_engine.errand import OnProgress
 from edict_engine.errors import ParameterError
 from edict_engine.images import to_pixels
 from edict_engine.metrics import psnr, ssim
@@ -71,6 +73,12 @@ class Performer:
             case ReconstructionSpec() as spec:
                 made = self._reconstruct(noise, watcher, clock)
         return self._keep(claim.job_id, spec, noise, made, clock)
+
+    def telling(self, claims: Sequence[Claim], doing: str) -> OnProgress:
+        """See `Previewer.telling`."""
+        if self._previewer is None:
+            return lambda _done, _total: None
+        return self._previewer.telling(claims, doing)
 
     def _showing(self, claim: Claim, noise: Noise) -> AbstractContextManager[Look | None]:
         if self._previewer is None:

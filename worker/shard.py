@@ -29,6 +29,7 @@ from worker.noise import InvertedElsewhere, Noise, NoiseFinder, NoiseReplaced, W
 from worker.outages import outlast
 from worker.perform import Performer
 
+_DOING = {"inversion": "inverting", "edit": "editing", "reconstruction": "reconstructing"}
 _log = structlog.get_logger()
 
 
@@ -113,7 +114,7 @@ class ShardRunner:
             self._run_image(claims)
 
     def _find_noise(self, claims: Sequence[Claim]) -> Noise:
-        watcher = self._watch(claims, *self._inverting(claims))
+        watcher = self._watch(claims, "inverting", *self._inverting(claims))
         if watcher.should_stop():
             raise Cancelled("nobody waits for this image any more")
         with _traced("noise", claims):
@@ -129,7 +130,8 @@ class ShardRunner:
     def _perform(self, claim: Claim, noise: Noise) -> None:
         try:
             start = 0.0 if noise.reused else 0.5
-            result = self._performer.perform(claim, noise, self._watch([claim], start, 1.0))
+            watcher = self._watch([claim], _DOING[claim.spec.kind], start, 1.0)
+            result = self._performer.perform(claim, noise, watcher)
             self._outlast(claim, lambda: self._store.finish(claim, result))
             self._health.succeeded()
             metrics.job_succeeded(result)
@@ -139,10 +141,12 @@ class ShardRunner:
         finally:
             self._keeper.drop(claim)
 
-    def _watch(self, claims: Sequence[Claim], start: float, end: float) -> Watcher:
+    def _watch(self, claims: Sequence[Claim], doing: str, start: float, end: float) -> Watcher:
         """Report progress between `start` and `end`, and stop when nobody waits any more."""
+        tell = self._performer.telling(claims, doing)
 
         def progress(done: int, total: int) -> None:
+            tell(done, total)
             for claim in claims:
                 self._keeper.report(claim, start + (end - start) * done / max(total, 1))
 

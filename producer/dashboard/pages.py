@@ -24,7 +24,7 @@ from producer.dashboard.again import compared, make_again
 from producer.dashboard.commands import as_command, as_json
 from producer.dashboard.pictures import Pictures, What
 from producer.dashboard.rendering import FOLDER, page
-from producer.dashboard.running import MEDIA_TYPE, preview_of, preview_version
+from producer.dashboard.running import MEDIA_TYPE, look_at, preview_of
 from producer.text import bytes_text
 
 KEPT_SECONDS = 86_400
@@ -169,7 +169,7 @@ def show_job(job_id: UUID, seen: TheView, batch: str = "", repeats: UUID | None 
         is_live=job.state in LIVE,
         first=first,
         verdict=first and compared(seen, job, first),
-        preview=preview_version(seen.client, job),
+        running=look_at(seen.client, job),
         command=as_command(job) if readable else "",
         body=as_json(job) if readable else "",
         bytes_text=bytes_text,

@@ -3,6 +3,7 @@
 import io
 import threading
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -11,11 +12,11 @@ from PIL import Image
 
 from edict_engine.editor import Editor
 from jobs.lanes import INTERACTIVE_PRIORITY
-from jobs.previews import Previews
+from jobs.previews import Previews, Stage
 from jobs.specs import EditSpec
 from jobs.states import State
 from producer.client import Client
-from producer.dashboard.running import preview_version
+from producer.dashboard.running import Running, look_at
 from tests.pipeline import eventually
 from tests.worker.conftest import FEW_STEPS, Bench
 from worker.perform import Performer
@@ -70,16 +71,40 @@ def test_an_edit_that_somebody_looks_at_is_shown_until_it_ends(
     running = run_beside(showing, job_id)
 
     data = eventually(lambda: previews.get(job_id))
-    version = preview_version(client, client.store.job(job_id))
+    shown_now = look_at(client, client.store.job(job_id))
     running.join()
 
     shown = Image.open(io.BytesIO(data))
     assert shown.format == "WEBP"
     assert max(shown.size) > 100
-    assert version is not None
+    assert shown_now.preview is not None
     assert client.store.job(job_id).state == State.SUCCEEDED
     eventually(lambda: previews.get(job_id) is None)
-    assert preview_version(client, client.store.job(job_id)) is None
+    assert look_at(client, client.store.job(job_id)) == Running()
+
+
+def test_who_looks_is_told_of_the_inversion_and_then_of_the_edit(
+    showing: Bench, previews: Previews, monkeypatch: pytest.MonkeyPatch
+):
+    told: list[Stage | None] = []
+    tell = Previews.tell
+
+    def keep(self: Previews, job_id: UUID, stage: Stage) -> None:
+        tell(self, job_id, stage)
+        told.append(self.shown(job_id).stage)
+
+    monkeypatch.setattr(Previews, "tell", keep)
+    [job_id] = queued(showing, long_edit(showing))
+    previews.ask(job_id)
+
+    showing.runner.run([job_id])
+
+    eventually(lambda: previews.shown(job_id).stage is None)
+    assert all(stage and 1 <= stage.step <= stage.steps == STEPS.steps for stage in told)
+    assert [doing for doing, _ in groupby(stage.doing for stage in told if stage)] == [
+        "inverting",
+        "editing",
+    ]
 
 
 @pytest.mark.parametrize(("priority", "asked"), [(0, True), (INTERACTIVE_PRIORITY, False)])
@@ -91,7 +116,8 @@ def test_bulk_work_and_what_nobody_looks_at_is_never_shown(
     asked: bool,
 ):
     stored: list[object] = []
-    monkeypatch.setattr(Previews, "put", lambda *put: stored.append(put))
+    for showing_it in ("put", "tell"):
+        monkeypatch.setattr(Previews, showing_it, lambda *shown: stored.append(shown))
     [job_id] = queued(showing, showing.edit(), priority=priority)
     if asked:
         previews.ask(job_id)

@@ -244,7 +244,7 @@ def test_a_late_finisher_changes_nothing(make_bench: Callable[..., Bench]):
     other.runner.run(job_ids)
     finished = late.store.job(job_ids[0])
 
-    noise = late.runner._finder.find(stale, late.runner._watch([stale], 0, 1))
+    noise = late.runner._finder.find(stale, late.runner._watch([stale], "inverting", 0, 1))
     late.runner._run_job(stale, noise)
 
     assert late.store.job(job_ids[0]) == finished

@@ -13,7 +13,7 @@ from PIL import Image
 
 from jobs.access import Scope
 from jobs.lanes import INTERACTIVE_PRIORITY
-from jobs.previews import Previews
+from jobs.previews import Previews, Stage
 from jobs.specs import EditSpec
 from producer.client import Client
 from producer.dashboard.commands import as_command
@@ -265,6 +265,22 @@ def test_an_edit_that_runs_is_shown_to_whoever_looks(api: httpx.Client, client: 
     assert (answer.content, answer.headers["cache-control"]) == (small_webp(), "no-store")
     client.store.fail(claim, "bad_image", "broken")
     assert address not in str(looked_at(api, f"/jobs/{job_id}").tags)
+
+
+def test_a_job_that_runs_says_how_far_it_is(api: httpx.Client, client: Client) -> None:
+    image = client.sources.upload(png((48, 32)), "cat")
+    spec = EditSpec(source=image, model=client.model(), edit_prompt="a dog")
+    job_id = client.submit([spec], priority=INTERACTIVE_PRIORITY)[0].job_id
+    client.store.claim([job_id], "w1", lease=30)
+    previews, address = Previews(client.app), f"/jobs/{job_id}"
+    assert "data-stage" not in api.get(address, headers=LOOKS).text
+
+    previews.tell(job_id, Stage("inverting", 7, 40))
+    assert "inverting, step 7 of 40" in looked_at(api, address).text
+
+    # Whoever has Redis may write anything into it.
+    previews.tell(job_id, Stage("<script>", 7, 40))
+    assert "data-stage" not in api.get(address, headers=LOOKS).text
 
 
 def small_webp() -> bytes:
