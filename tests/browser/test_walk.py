@@ -122,10 +122,14 @@ def test_one_can_go_from_job_to_job_and_back_with_the_keyboard(page: Page):
     expect(page).to_have_url(re.compile(r"/jobs/"))
     here = page.url
 
+    # A page hears keys once its script has run.
+    page.wait_for_load_state()
     page.keyboard.press("ArrowRight")
     expect(page).not_to_have_url(here)
+    page.wait_for_load_state()
     page.keyboard.press("ArrowLeft")
     expect(page).to_have_url(here)
+    page.wait_for_load_state()
     page.keyboard.press("Escape")
     expect(page).to_have_url(re.compile(r"/batches/"))
 
