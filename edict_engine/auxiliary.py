@@ -2,12 +2,8 @@
 
 On a GPU such work runs on a thread and a CUDA stream of its own, so that the next turn of the loop
 need not wait for it. On a CPU there would be nothing to gain: both would share the same cores, and
-the engine runs it between two turns instead (see ``engine``).
-
-Images go through the VAE one by one, on purpose: the bits of its output depend on the batch's
-shape, so a batch would need a fixed size, and idle rows cost time. On a CPU with the small model,
-one thread, an image in a full batch of 4 takes 0.76 (encode) and 0.67 (decode) of its time alone,
-of work that is about 1% of the sampling; a lonely image would take about three times as long.
+the engine runs it between two turns instead (see ``engine``). What waits meanwhile shares a batch,
+here as there (see ``calls``).
 """
 
 import threading
@@ -20,14 +16,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from edict_engine.errors import Cancelled, EngineClosed
-from edict_engine.ticket import Ticket
+from edict_engine.calls import Call, Calls
+from edict_engine.errors import EngineClosed
 
 T = TypeVar("T")
 
 
 class Auxiliary:
-    """Calls functions one after the other on a thread of its own, on a side stream of ``device``.
+    """Serves calls on a thread of its own, on a side stream of ``device``.
 
     A ticket ends when the work on the device has ended, so whoever reads it may use the result on
     any stream.
@@ -38,19 +34,22 @@ class Auxiliary:
         if device.type == "cuda":
             self._main = torch.cuda.default_stream(device)
             self._side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._calls = Calls(self._on_stream)
         self._closed = threading.Event()
         self._closing = threading.Lock()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="edict-auxiliary")
 
-    def run(self, function: Callable[[], T], ticket: Ticket[T]) -> None:
-        """Queue ``function``; raise ``EngineClosed`` after ``close``."""
+    def add(self, call: Call[Any, Any]) -> None:
+        """Queue ``call``; raise ``EngineClosed`` after ``close``."""
         with self._closing:
             if self._closed.is_set():
                 raise EngineClosed("the engine is closed: make a new one")
-            self._pool.submit(self._serve, function, ticket)
+            self._calls.add(call)
+            # It may find nothing to do, because the call was served with an earlier one.
+            self._pool.submit(self._serve)
 
     def close(self) -> None:
-        """Wait for the current function; those behind it fail with ``EngineClosed``."""
+        """Wait for the current batch; the calls behind it fail with ``EngineClosed``."""
         with self._closing:
             self._closed.set()
         self._pool.shutdown()
@@ -60,11 +59,11 @@ class Auxiliary:
         """Whether ``close`` was called."""
         return self._closed.is_set()
 
-    def _serve(self, function: Callable[[], T], ticket: Ticket[T]) -> None:
+    def _serve(self) -> None:
         if self._closed.is_set():
-            ticket.fail(EngineClosed("the engine was closed before the work was done"))
-            return
-        call(lambda: self._on_stream(function), ticket)
+            self._calls.fail(EngineClosed("the engine was closed before the work was done"))
+        else:
+            self._calls.serve()
 
     def _on_stream(self, function: Callable[[], T]) -> T:
         with torch.inference_mode(), self._streaming():
@@ -84,20 +83,6 @@ class Auxiliary:
         self._side.wait_stream(self._main)
         context: AbstractContextManager[Any] = torch.cuda.stream(self._side)
         return context
-
-
-def call(function: Callable[[], T], ticket: Ticket[T]) -> None:
-    """End ``ticket`` as ``function`` ends; not at all called if cancelled before."""
-    if ticket.cancel_requested:
-        ticket.fail(Cancelled("the call was cancelled before it started"))
-        return
-    try:
-        value = function()
-    except Exception as error:
-        ticket.fail(error)
-    else:
-        ticket.advance()
-        ticket.succeed(value)
 
 
 def _tensors(value: object) -> Iterator[Tensor]:

@@ -32,6 +32,17 @@ class Conditioning:
         """Put batches one after the other."""
         return cls._join(torch.cat, batches)
 
+    def split(self) -> list["Conditioning"]:
+        """Return a batch's rows, copied: a row that is kept shall not keep the batch."""
+        return [
+            Conditioning(
+                hidden.clone(),
+                None if self.pooled is None else self.pooled[row].clone(),
+                None if self.sizes is None else self.sizes[row].clone(),
+            )
+            for row, hidden in enumerate(self.hidden)
+        ]
+
     def padded(self, rows: int) -> "Conditioning":
         """Repeat a batch's first row at its end until there are ``rows``."""
         missing = rows - len(self.hidden)

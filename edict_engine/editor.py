@@ -5,6 +5,7 @@ work of all of them meets in the engine's batches.
 """
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -106,8 +107,8 @@ class Editor:
         errand = Errand(self.engine, priority, on_progress, should_stop)
         sampler, grid = self._sampler(parameters)
         pixels = self._pixels(image)
-        guidance = errand.call(lambda: self._guidance(prompt, parameters))
-        start = errand.call(lambda: self._encode(pixels))
+        guidance = self._guidance(errand, prompt, parameters)
+        start = self._encode(errand, pixels)
         inverting = Trajectory(
             lambda: sampler.invert(LatentPair(start, start), grid, parameters),
             guidance,
@@ -168,16 +169,16 @@ class Editor:
             inside = latent_mask(mask, size, inversion.pair.shape)
         towards = replace(inversion.parameters, guidance=scale)
         base = inversion.prompt if attention_control else None
-        guide = errand.call(lambda: self._guidance(prompt, towards, negative_prompt, base))
+        guide = self._guidance(errand, prompt, towards, negative_prompt, base)
         if mask is None:
             pair, ran_at = errand.run(self._generation(inversion, guide, look=look), rung)
         else:
             inside, states = self._states_and_mask(errand, inversion, prompt, inside)
             kept = paste(inside, states, inversion.image.to(self.model.device))
             pair, ran_at = errand.run(self._generation(inversion, guide, kept, look), rung)
-        picture = to_image(errand.call(lambda: self._decode(pair.x)))
+        [pixels] = self._decode(errand, pair.x)
         shown = None if inside is None else mask_image(inside, size)
-        return Edited(picture, shown, pair.to("cpu"), ran_at)
+        return Edited(to_image(pixels), shown, pair.to("cpu"), ran_at)
 
     def _states_and_mask(
         self, errand: Errand, inversion: Inversion, prompt: str, inside: Tensor | None
@@ -187,11 +188,12 @@ class Editor:
         recorder, (sampler, grid) = Recorder(), self._sampler(parameters)
         looks = len(contrasted(grid)) if inside is None else 0
         errand.expect(2 * sampler.generation_turns(grid) + looks)
-        own = errand.call(lambda: self._guidance(inversion.prompt, parameters))
+        own = self._guidance(errand, inversion.prompt, parameters)
         errand.run(self._generation(inversion, own, recorder), rung)
         if inside is not None:
             return inside.to(self.model.device), recorder.states
-        contrast = errand.call(lambda: self._contrast(inversion.prompt, prompt, parameters))
+        own_prompt, edit = self._embed(errand, parameters, [inversion.prompt, prompt])
+        contrast = Contrast(own_prompt, edit)
         search = Trajectory(
             lambda: find_mask(recorder.states, grid), contrast, inversion.pair.shape, looks
         )
@@ -214,11 +216,10 @@ class Editor:
         """
         errand = Errand(self.engine, priority, on_progress, should_stop)
         self._check_model(inversion)
-        guidance = errand.call(lambda: self._guidance(inversion.prompt, inversion.parameters))
+        guidance = self._guidance(errand, inversion.prompt, inversion.parameters)
         pair, _ = errand.run(self._generation(inversion, guidance), inversion.rung)
         pair = pair.to("cpu")
-        pixels = errand.call(lambda: self._decode(pair.x))
-        vae_pixels = errand.call(lambda: self._decode(inversion.image))
+        pixels, vae_pixels = self._decode(errand, pair.x, inversion.image)
         return Reconstruction(
             image=to_image(pixels),
             exact=pair.equal(LatentPair(inversion.image, inversion.image)),
@@ -295,47 +296,52 @@ class Editor:
                 "invert the image again"
             )
 
-    # Device work, called on the engine's thread.
-
     def _guidance(
         self,
+        errand: Errand,
         prompt: str,
         parameters: SamplerParameters,
         negative_prompt: str = "",
         base: str | None = None,
     ) -> ClassifierFree:
         """Guide to ``prompt``; with ``base`` by the attention maps of that prompt."""
-        embed = partial(self._embed, parameters)
+        told = prompt if base is None else base
+        uncond, cond, edit = self._embed(errand, parameters, [negative_prompt, told, prompt])
         train = self.model.schedule.train_timesteps
         low, high = parameters.guidance_interval
+        attention = None
+        if base is not None:
+            attention = errand.call(lambda: self.model.attention_control(base, prompt))
         return ClassifierFree(
-            embed(negative_prompt),
-            embed(prompt if base is None else base),
+            uncond,
+            cond,
             parameters.guidance,
             parameters.guidance_rescale,
             (low * train, high * train),
-            edit=None if base is None else embed(prompt),
-            attention=None if base is None else self.model.attention_control(base, prompt),
+            edit=None if base is None else edit,
+            attention=attention,
         )
 
-    def _contrast(self, base: str, prompt: str, parameters: SamplerParameters) -> Contrast:
-        return Contrast(self._embed(parameters, base), self._embed(parameters, prompt))
-
-    def _embed(self, parameters: SamplerParameters, prompt: str) -> Conditioning:
-        embedded, sizes = self.model.embed(prompt), parameters.sizes
-        return embedded if sizes is None else self.model.tell_sizes(embedded, sizes)
+    def _embed(
+        self, errand: Errand, parameters: SamplerParameters, prompts: Sequence[str]
+    ) -> list[Conditioning]:
+        embedded, sizes = errand.call_rows(self.model.embed_rows, prompts), parameters.sizes
+        if sizes is None:
+            return embedded
+        return [self.model.tell_sizes(prompt, sizes) for prompt in embedded]
 
     def _size(self, inversion: Inversion) -> tuple[int, int]:
         """Width and height of the image in pixels."""
         _, height, width = inversion.pair.shape
         return width * self.model.vae_factor, height * self.model.vae_factor
 
-    def _encode(self, pixels: Tensor) -> Tensor:
-        return quantise(self.model.encode(pixels) / self.model.schedule.image_scale)
+    def _encode(self, errand: Errand, pixels: Tensor) -> Tensor:
+        [latent] = errand.call_rows(self.model.encode_rows, [pixels])
+        return quantise(latent / self.model.schedule.image_scale)
 
-    def _decode(self, z: Tensor) -> Tensor:
-        latent = self.model.schedule.image_scale * to_float(z)
-        return move(self.model.decode(latent), "cpu")
+    def _decode(self, errand: Errand, *members: Tensor) -> list[Tensor]:
+        latents = [self.model.schedule.image_scale * to_float(z) for z in members]
+        return errand.call_rows(self.model.decode_rows, latents)
 
     def _largest_difference(self, z: Tensor, other: Tensor) -> float:
         return self.model.schedule.image_scale * to_float((z - other).abs().max()).item()

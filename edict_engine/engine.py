@@ -15,7 +15,8 @@ from typing import Any, Protocol, Self, TypeVar
 
 import torch
 
-from edict_engine.auxiliary import Auxiliary, call
+from edict_engine.auxiliary import Auxiliary
+from edict_engine.calls import A, Batched, Call, Calls, R
 from edict_engine.errors import EngineClosed, ParameterError
 from edict_engine.group import Denoise, Trajectory
 from edict_engine.lanes import Lanes
@@ -72,6 +73,7 @@ class Engine:
         self._settle = settle
         self._follow_up = False
         self._inbox: deque[tuple[Job, Ticket[Any]]] = deque()
+        self._calls = Calls(lambda function: function())
         self._changed = threading.Condition()
         self._closed = False
         self._lanes: Lanes
@@ -104,15 +106,26 @@ class Engine:
 
     def run(self, function: Callable[[], T], *, priority: int = 0) -> Ticket[T]:
         """Call ``function`` in the order of arrival: between turns, or on a GPU beside them."""
-        ticket: Ticket[T] = Ticket()
-        if self._auxiliary:
-            self._auxiliary.run(function, ticket)
+        return self.run_row(Batched(lambda _: [function()]), None, priority=priority)
+
+    def run_row(self, function: Batched[A, R], row: A, *, priority: int = 0) -> Ticket[R]:
+        """Like ``run``, for one row: those that wait at the same time share a call.
+
+        What the function knows of the row without a call is there at once.
+        """
+        ticket: Ticket[R] = Ticket()
+        known = None if self._closed else function.known(row)
+        call = Call(function, row, ticket)
+        if known is not None:
+            ticket.succeed(known)
+        elif self._auxiliary:
+            self._auxiliary.add(call)
         else:
-            self._post(lambda: self._call(function, ticket, priority), ticket)
+            self._post(lambda: self._gather(call, priority), ticket)
         return ticket
 
-    def _call(self, function: Callable[[], T], ticket: Ticket[T], priority: int) -> None:
-        call(function, ticket)
+    def _gather(self, call: Call[Any, Any], priority: int) -> None:
+        self._calls.add(call)
         self._follow_up = self._follow_up or priority >= self._express
 
     def close(self) -> None:
@@ -196,6 +209,8 @@ class Engine:
             while self._inbox and not self._closed:
                 job, _ = self._inbox.popleft()
                 job()
+            if not self._closed and self._calls.serve():
+                continue
             left = min(self._settle, latest - time.monotonic())
             if left <= 0 or self._lanes.at_work or not self._more(left):
                 return
@@ -219,6 +234,7 @@ class Engine:
     def _fail_all(self, error: Exception) -> None:
         for _, ticket in self._inbox:
             ticket.fail(error)
+        self._calls.fail(error)
         self._lanes.fail(error)
 
 

@@ -1,8 +1,9 @@
 """One caller's work at the engine, and how that caller waits for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from edict_engine.calls import A, Batched, R
 from edict_engine.engine import Engine
 from edict_engine.group import Trajectory
 from edict_engine.ticket import Ticket
@@ -42,6 +43,19 @@ class Errand:
     def call(self, function: Callable[[], T]) -> T:
         """Return what ``function`` returns on the device thread."""
         return self._wait(self._engine.run(function, priority=self._priority), None)
+
+    def call_rows(self, function: Batched[A, R], rows: Sequence[A]) -> list[R]:
+        """Return what ``function`` makes of each of ``rows``, in batches with those of others."""
+        tickets = {
+            row: self._engine.run_row(function, row, priority=self._priority)
+            for row in dict.fromkeys(rows)
+        }
+        try:
+            results = {row: self._wait(ticket, None) for row, ticket in tickets.items()}
+        finally:
+            for ticket in tickets.values():
+                ticket.cancel()  # those that are not wanted any more, if one failed
+        return [results[row] for row in rows]
 
     def run(self, trajectory: Trajectory[T], rung: int | None = None) -> tuple[T, int]:
         """Return where ``trajectory`` ends and the rung that it ran at."""

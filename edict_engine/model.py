@@ -4,7 +4,6 @@ The one place where diffusers and transformers meet the rest of the package: for
 and option names end here. ``Model`` is not locked; the engine calls it from one thread.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 from edict_engine import numerics
 from edict_engine.attention import Control, RowControl, share_tokens
 from edict_engine.attention_processor import control_attention
+from edict_engine.calls import Batched, Remembering
 from edict_engine.checkpoint import Checkpoint, find_checkpoint, read_json
 from edict_engine.compiled import Compiled
 from edict_engine.conditioning import Conditioning
@@ -46,6 +46,7 @@ def load_model(
     adapters: Sequence[Adapter] = (),
     name: str | None = None,
     vae_tile: int | None = None,
+    auxiliary_batch: int = 1,
     compiler: str | None = None,
     local_files_only: bool = False,
 ) -> "Model":
@@ -57,8 +58,10 @@ def load_model(
 
     ``adapters`` are fused into the weights, and ``revision`` is that of the checkpoint without
     them (see ``lora``). ``name``: what to call the model; default: ``source``. ``vae_tile``: the
-    side, in pixels, of the tiles in which the VAE runs larger images. ``compiler``: the backend of
-    ``torch.compile`` for the denoiser, such as "inductor"; None: it runs as it is.
+    side, in pixels, of the tiles in which the VAE runs larger images. ``auxiliary_batch``: how many
+    images or prompts the VAE and the text encoders are given at once, idle rows included (see
+    ``calls``). ``compiler``: the backend of ``torch.compile`` for the denoiser, such as "inductor";
+    None: it runs as it is.
 
     Raises ``ModelNotFound``, ``ModelNotUsable`` or ``ParameterError``, with what to do.
     """
@@ -82,15 +85,16 @@ def load_model(
         name=name or checkpoint.name,
         revision=revision_with(checkpoint.revision, found),
     )
-    return Model(named, schedule, family, compiler)
+    return Model(named, schedule, family, compiler, auxiliary_batch)
 
 
 class Model:
     """A loaded checkpoint.
 
     ``name`` is the source it was loaded from, ``revision`` names its exact contents, ``schedule``
-    is its noise schedule, ``max_tokens`` the longest prompt. Methods return tensors on ``device``.
-    ``embed(prompt)`` is ``_embed`` with a cache of the latest prompts.
+    is its noise schedule, ``max_tokens`` the longest prompt. Methods return tensors on ``device``,
+    and pixels on the CPU. ``encode_rows``, ``decode_rows`` and ``embed_rows`` do for a batch what
+    ``encode``, ``decode`` and ``embed`` do for a row, to the last bit; the latest prompts are kept.
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class Model:
         schedule: Schedule,
         family: Family,
         compiler: str | None = None,
+        auxiliary_batch: int = 1,
     ) -> None:
         networks = family.networks
         self.name = checkpoint.name
@@ -115,7 +120,9 @@ class Model:
         self._compiled = (
             None if compiler is None else Compiled(self._predict, compiler, shape, self.device)
         )
-        self.embed = functools.lru_cache(EMBEDDINGS_KEPT)(self._embed)
+        self.encode_rows = Batched(self._encode, auxiliary_batch)
+        self.decode_rows = Batched(self._decode, auxiliary_batch)
+        self.embed_rows = Remembering(self._embed, auxiliary_batch, kept=EMBEDDINGS_KEPT)
 
     @property
     def pixel_factor(self) -> int:
@@ -153,12 +160,14 @@ class Model:
         return self.latent_channels, height // self.vae_factor, width // self.vae_factor
 
     def fingerprint(self, rung: int, latent_shape: tuple[int, int, int]) -> str:
-        """Describe what the bits of ``denoise`` depend on; see ``numerics.fingerprint``."""
+        """Describe what the bits of a result depend on; see ``numerics.fingerprint``."""
         plain = numerics.fingerprint(self.device, self.dtype, rung, latent_shape)
         how = self._compiled and self._compiled.how(rung, latent_shape)
         vae = self._networks.vae
         tile = vae.tile_sample_min_size if vae.use_tiling else None
-        return numerics.extended(plain, compiled=how, vae_tile=tile)
+        width = self.encode_rows.width
+        batch = None if width == 1 else width
+        return numerics.extended(plain, compiled=how, vae_tile=tile, auxiliary_batch=batch)
 
     @property
     def vae_dtype(self) -> torch.dtype:
@@ -176,19 +185,24 @@ class Model:
         """Row counts that a compiler was asked for and not used, and why."""
         return self._compiled.reasons if self._compiled else {}
 
-    @torch.inference_mode()
-    def _embed(self, prompt: str) -> Conditioning:
+    def embed(self, prompt: str) -> Conditioning:
         """Return the family's embedding of ``prompt``, of the denoiser's dtype.
 
         Raises ``PromptTooLong``.
         """
+        return self.embed_rows([prompt])[0]
+
+    @torch.inference_mode()
+    def _embed(self, prompts: Sequence[str]) -> list[Conditioning]:
         tokens = tuple(
-            torch.tensor([_tokenize(prompt, tokenizer, limit)], device=self.device)
+            torch.tensor(
+                [_tokenize(prompt, tokenizer, limit) for prompt in prompts], device=self.device
+            )
             for tokenizer, limit in self._family.tokenizers
         )
-        embedded = self._family.embed(prompt, tokens)
+        embedded = self._family.embed(prompts, tokens)
         pooled = None if embedded.pooled is None else embedded.pooled.to(self.dtype)
-        return Conditioning(embedded.hidden.to(self.dtype), pooled, embedded.sizes)
+        return Conditioning(embedded.hidden.to(self.dtype), pooled, embedded.sizes).split()
 
     def tell_sizes(self, prompt: Conditioning, sizes: Sizes) -> Conditioning:
         """Add to an embedded ``prompt`` what SDXL is told of the image's sizes."""
@@ -204,30 +218,36 @@ class Model:
         tokens = share_tokens(base, edit)
         return Control(source=1, target=2, tokens=tokens.to(self.device))
 
-    @torch.inference_mode()
     def encode(self, pixels: Tensor) -> Tensor:
         """Return the latent of float32 ``pixels`` (3, H, W) in [-1, 1], float64 (C, h, w).
 
         It is the posterior's mode, so the same image always has the same latent, less the
         checkpoint's shift where it has one, times its scaling factor.
         """
-        vae = self._networks.vae
-        posterior = vae.encode(move(pixels[None], self.device).to(vae.dtype)).latent_dist
-        mode: Tensor = posterior.mode()[0].to(torch.float64)
-        return _on_grid((mode - self._latent_shift) * vae.config.scaling_factor)
+        return self.encode_rows([pixels])[0]
 
     @torch.inference_mode()
+    def _encode(self, images: Sequence[Tensor]) -> list[Tensor]:
+        vae = self._networks.vae
+        pixels = move(torch.stack(list(images)), self.device).to(vae.dtype)
+        mode = vae.encode(pixels).latent_dist.mode().to(torch.float64)
+        return list(_on_grid((mode - self._latent_shift) * vae.config.scaling_factor))
+
     def decode(self, latent: Tensor) -> Tensor:
         """Return the pixels, float32 (3, H, W) around [-1, 1], of a scaled ``latent`` (C, h, w).
 
         A latent that went through the sampler's integers decodes to the very bits that the one
         from ``encode`` decodes to: both lie at the same point of a grid.
         """
+        return self.decode_rows([latent])[0]
+
+    @torch.inference_mode()
+    def _decode(self, latents: Sequence[Tensor]) -> list[Tensor]:
         vae = self._networks.vae
-        unscaled = _on_grid(latent[None].to(self.device)) / vae.config.scaling_factor
-        shifted = unscaled + self._latent_shift
-        pixels: Tensor = vae.decode(shifted.to(vae.dtype)).sample[0].to(torch.float32)
-        return pixels
+        scaled = torch.stack([latent.to(self.device) for latent in latents])
+        shifted = _on_grid(scaled) / vae.config.scaling_factor + self._latent_shift
+        pixels = vae.decode(shifted.to(vae.dtype)).sample.to(torch.float32)
+        return list(move(pixels, "cpu"))
 
     @property
     def _latent_shift(self) -> float:

@@ -1,9 +1,9 @@
 """How a checkpoint's VAE is run: in which precision, and whole or in tiles.
 
-Images go through it one by one (see ``auxiliary``), so there is no batch to slice. What a large one
-takes is memory, which grows with its area; in tiles it stays that of one tile. Tiles overlap and
-are blended, so the latent of a tiled image is not that of the whole one, but a latent of the image
-all the same: the tile's side is part of an inversion's fingerprint.
+What a large image takes is memory, which grows with its area and with the batch's width (see
+``calls``); in tiles it stays that of one tile of each image. Tiles overlap and are blended, so the
+latent of a tiled image is not that of the whole one, but a latent of the image all the same: the
+tile's side is part of an inversion's fingerprint.
 """
 
 from pathlib import Path

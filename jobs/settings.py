@@ -74,6 +74,8 @@ class Settings(BaseSettings):
     """Whether `torch.compile` makes the network faster; auto: on GPUs. Takes minutes at start."""
     vae_tile_pixels: int | None = Field(default=None, gt=0)
     """Side of the tiles in which the VAE runs larger images, to save memory; None: whole."""
+    auxiliary_batch: int = Field(default=1, ge=1, le=64)
+    """Images that the VAE is given at once, and prompts the text encoders, idle rows included."""
     worker_shards: int = Field(default=8, ge=1, le=64)
     """Messages that a worker process has in hand at once. With more than it takes to fill the
     device's batches, images come and go while it computes."""

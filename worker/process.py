@@ -142,6 +142,7 @@ def _load(settings: Settings, model: str, torch_device: str) -> Model:
         # Jobs and queues know it by this name.
         name=parse_model(model)[0],
         vae_tile=settings.vae_tile_pixels,
+        auxiliary_batch=settings.auxiliary_batch,
         compiler=INDUCTOR if compiles else None,
     )
 

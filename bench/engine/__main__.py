@@ -5,8 +5,9 @@
 Tables: against the paper's recipe in float32 (``recipe``) and in ``bfloat16``, against diffusers'
 pipelines (``alternatives``), what the batching loop costs at more and more lanes (``scaling``),
 against a plain loop (``ceiling``), and memory over many trajectories (``memory``); all at the
-editing setting (strength 0.8, guidance 3). ``--only`` may be given several times; figures of other
-tables are then null. Compiling for the ceiling takes minutes on a CPU: ``--skip-compiled``.
+editing setting (strength 0.8, guidance 3). And VAE and text encoder in batches (``auxiliary``).
+``--only`` may be given several times; figures of other tables are then null. Compiling for the
+ceiling takes minutes on a CPU: ``--skip-compiled``.
 ``--steps 10 --images 4 --trajectories 200`` is a quick trial.
 """
 
@@ -20,14 +21,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.engine import alternatives, loop, recipe
+from bench.engine import alternatives, auxiliary, loop, recipe
 from bench.engine.models import MODEL, Models
 from edict_engine.compiled import INDUCTOR
 from edict_engine.model import Model
 from edict_engine.parameters import SamplerParameters
 
 #: In the order in which they are measured: peaks of memory are read from the first ones on.
-TABLES = ("scaling", "memory", "recipe", "bfloat16", "alternatives", "ceiling")
+TABLES = ("scaling", "memory", "recipe", "bfloat16", "alternatives", "ceiling", "auxiliary")
 
 
 @dataclass
@@ -38,6 +39,7 @@ class Figures:
     others: Sequence[alternatives.Alternative] = ()
     loads: Sequence[loop.Load] = ()
     ceilings: Sequence[loop.Ceiling] = ()
+    widths: Sequence[auxiliary.Width] = ()
     memory_growth: float | None = None
 
     def summary(self) -> dict[str, Any]:
@@ -58,6 +60,7 @@ class Figures:
             "alternatives": [asdict(row) for row in self.others],
             "scaling": [asdict(load) for load in self.loads],
             "ceilings": [asdict(one) for one in self.ceilings],
+            "auxiliary": [asdict(one) for one in self.widths],
         }
 
 
@@ -83,6 +86,8 @@ def measure(options: argparse.Namespace, parameters: SamplerParameters) -> Figur
         if not options.skip_compiled:
             pairs.append((models.compiled(), INDUCTOR))
         figures.ceilings = [loop.ceiling(model, parameters, name) for model, name in pairs]
+    if "auxiliary" in wanted:
+        figures.widths = auxiliary.measure(models)
     return figures
 
 
@@ -140,6 +145,11 @@ def tables(figures: Figures) -> list[Table]:
                 ]
                 for one in ceilings
             ],
+        ),
+        table(
+            "VAE and text encoder in batches, float32",
+            ["width", "images/s, full", "images/s, lonely", "prompts/s, full", "prompts/s, lonely"],
+            [list(asdict(one).values()) for one in figures.widths],
         ),
     ]
 

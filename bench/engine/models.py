@@ -31,6 +31,10 @@ class Models(Mapping[torch.dtype, Model]):
         """Count it."""
         return len(DTYPES)
 
+    def of_width(self, width: int) -> Model:
+        """Load it in float32 for batches of ``width`` images or prompts."""
+        return load_model(MODEL, dtype=torch.float32, auxiliary_batch=width, local_files_only=True)
+
     def compiled(self) -> Model:
         """Load it in float32 with a compiler."""
         return load_model(MODEL, dtype=torch.float32, compiler=INDUCTOR, local_files_only=True)

@@ -1,7 +1,7 @@
 """What a model family is: its components, how it reads a prompt, and how its denoiser is asked."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -97,10 +97,10 @@ class Family(ABC):
         """Raise ``ModelNotUsable`` where the parts do not fit each other."""
 
     @abstractmethod
-    def embed(self, prompt: str, tokens: tuple[Tensor, ...]) -> Conditioning:
-        """Embed one prompt; ``tokens`` are its ids, int64 (1, L), from each tokenizer.
+    def embed(self, prompts: Sequence[str], tokens: tuple[Tensor, ...]) -> Conditioning:
+        """Embed a batch of R prompts; ``tokens`` are their ids, int64 (R, L), by each tokenizer.
 
-        The parts have the text encoders' dtype and no batch dimension.
+        The parts have the text encoders' dtype.
         """
 
     @abstractmethod

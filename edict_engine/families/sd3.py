@@ -7,6 +7,7 @@ those of T5. Where a checkpoint comes without T5, zeros stand for it, as in trai
 dropped. Added to the timestep embedding are the pooled embeddings of both CLIP encoders.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -110,19 +111,19 @@ class StableDiffusion3(Family):
                 f"{encoder.config.vocab_size}: copy the tokenizer_3 folder again"
             )
 
-    def embed(self, prompt: str, tokens: tuple[Tensor, ...]) -> Conditioning:  # noqa: ARG002
+    def embed(self, prompts: Sequence[str], tokens: tuple[Tensor, ...]) -> Conditioning:
         """Return the tokens of all encoders one after the other, and CLIP's pooled embeddings."""
         networks = self.networks
         first = networks.text_encoder(tokens[0], output_hidden_states=True)
         second = networks.text_encoder_2(tokens[1], output_hidden_states=True)
-        clip = torch.cat([first.hidden_states[-2][0], second.hidden_states[-2][0]], dim=-1)
+        clip = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
         width = networks.transformer.config.joint_attention_dim
         if networks.text_encoder_3 is None:
-            t5 = clip.new_zeros(T5_TOKENS, width)
+            t5 = clip.new_zeros(len(prompts), T5_TOKENS, width)
         else:
-            t5 = networks.text_encoder_3(tokens[2]).last_hidden_state[0]
-        hidden = torch.cat([pad(clip, (0, width - clip.shape[-1])), t5.to(clip.dtype)])
-        return Conditioning(hidden, torch.cat([first.text_embeds[0], second.text_embeds[0]]))
+            t5 = networks.text_encoder_3(tokens[2]).last_hidden_state
+        hidden = torch.cat([pad(clip, (0, width - clip.shape[-1])), t5.to(clip.dtype)], dim=1)
+        return Conditioning(hidden, torch.cat([first.text_embeds, second.text_embeds], dim=1))
 
     def predict(
         self,

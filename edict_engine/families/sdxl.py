@@ -7,6 +7,7 @@ is the image's own, uncropped.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -60,18 +61,21 @@ class StableDiffusionXL(Family):
         check_vocabulary(self.networks.tokenizer, self.networks.text_encoder)
         check_vocabulary(self.networks.tokenizer_2, self.networks.text_encoder_2)
 
-    def embed(self, prompt: str, tokens: tuple[Tensor, ...]) -> Conditioning:
+    def embed(self, prompts: Sequence[str], tokens: tuple[Tensor, ...]) -> Conditioning:
         """Return both encoders' hidden states and the pooled embedding.
 
         The empty prompt is all zeros where the checkpoint was trained so.
         """
         first = self.networks.text_encoder(tokens[0], output_hidden_states=True)
         second = self.networks.text_encoder_2(tokens[1], output_hidden_states=True)
-        hidden = torch.cat([first.hidden_states[-2][0], second.hidden_states[-2][0]], dim=-1)
-        pooled = second.text_embeds[0]
-        if not prompt and self.index.get("force_zeros_for_empty_prompt"):
-            hidden, pooled = torch.zeros_like(hidden), torch.zeros_like(pooled)
-        return Conditioning(hidden, pooled, torch.full((SIZES,), math.nan, device=hidden.device))
+        hidden = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1)
+        pooled = second.text_embeds
+        if self.index.get("force_zeros_for_empty_prompt"):
+            empty = torch.tensor([not prompt for prompt in prompts], device=hidden.device)
+            hidden = hidden.masked_fill(empty[:, None, None], 0)
+            pooled = pooled.masked_fill(empty[:, None], 0)
+        sizes = torch.full((len(prompts), SIZES), math.nan, device=hidden.device)
+        return Conditioning(hidden, pooled, sizes)
 
     def tell_sizes(self, prompt: Conditioning, sizes: Sizes) -> Conditioning:
         """Return ``prompt`` with the six numbers, float32, NaN where ``sizes`` leaves them open."""

@@ -3,6 +3,7 @@
 What the network predicts (noise or velocity) is the business of ``schedule``.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
@@ -34,9 +35,9 @@ class StableDiffusion(Family):
             )
         check_vocabulary(self.networks.tokenizer, self.networks.text_encoder)
 
-    def embed(self, prompt: str, tokens: tuple[Tensor, ...]) -> Conditioning:  # noqa: ARG002
-        """Return the text encoder's last hidden state."""
-        return Conditioning(self.networks.text_encoder(tokens[0]).last_hidden_state[0])
+    def embed(self, prompts: Sequence[str], tokens: tuple[Tensor, ...]) -> Conditioning:  # noqa: ARG002
+        """Return the text encoder's last hidden states."""
+        return Conditioning(self.networks.text_encoder(tokens[0]).last_hidden_state)
 
     def predict(
         self,

@@ -14,6 +14,7 @@ from edict_engine.compiled import Compiled
 from edict_engine.conditioning import Conditioning
 from edict_engine.editor import Editor
 from edict_engine.engine import Engine
+from edict_engine.errand import Errand
 from edict_engine.images import to_image
 from edict_engine.lanes import Lanes
 from edict_engine.model import Model, load_model
@@ -73,9 +74,9 @@ def test_lanes_under_attention_control_get_batches_of_their_own(compiled: Model)
 
     lanes = Lanes(denoise, (8,), controls_apart=compiled.controls_apart)
     with Engine(compiled) as engine:
-        editor = Editor(compiled, engine)
-        plain = editor._guidance("a dog", PARAMETERS)
-        control = editor._guidance("a cat", PARAMETERS, base="a dog")
+        editor, errand = Editor(compiled, engine), Errand(engine, 0, None, None)
+        plain = editor._guidance(errand, "a dog", PARAMETERS)
+        control = editor._guidance(errand, "a cat", PARAMETERS, base="a dog")
     tickets: list[Ticket[Any]] = []
     for seed, guidance in enumerate((plain, control, plain)):
         work = trajectory(PARAMETERS, start_pair(seed, SHAPE), guidance=guidance)
