@@ -137,7 +137,7 @@ def site(
     # A Redis of its own: tests beside it may start other workers.
     with Valkey(folder / "valkey") as redis:
         settings = settings_of(f"sqlite:///{folder}/edict.db", redis.url, s3, module_bucket)
-        settings = settings.model_copy(update={"worker_shards": 2})
+        settings = settings.model_copy(update={"worker_shards": 2, "auxiliary_batch": 2})
         environment = environment_of(settings)
 
         def child(name: str, *arguments: str) -> Child:

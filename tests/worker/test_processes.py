@@ -36,6 +36,9 @@ def test_jobs_whose_messages_were_lost_are_announced_again(site: Site):
 
     for job_id in job_ids:
         eventually(lambda: succeeded(site.store, job_id))  # noqa: B023
+        made = site.store.job(job_id).result
+        assert made.exact
+        assert made.fingerprint.endswith(";auxiliary_batch=2")  # as the process is told
 
 
 def test_a_killed_process_is_replaced_its_sibling_goes_on_and_its_job_succeeds_once(site: Site):
