@@ -115,18 +115,15 @@ def submit_job(seen: Seen, asked: Asked) -> Submission:
     with audited(seen, jobs=1, size=size) as audit:
         door = _ApiDoor(seen, audit.count, asked.uploads)
         [spec] = _specs(door, wish, [wish.row(asked.uploads)], place="")
-        batch_id = None
-        if wish.batch is not None:
-            with renamed(batch__name="batch"):
-                batch_id = client.store.open_batch(wish.batch, tenant=seen.tenant).id
-        [made] = client.submit(
-            [spec],
-            batch_id=batch_id,
-            priority=wish.priority,
-            force=wish.force,
-            webhook=wish.webhook,
-            tenant=seen.tenant,
-        )
+        with renamed(batch__name="batch"):
+            [made] = client.submit(
+                [spec],
+                batch=wish.batch,
+                priority=wish.priority,
+                force=wish.force,
+                webhook=wish.webhook,
+                tenant=seen.tenant,
+            )
         audit.job_id = made.job_id
     return made
 
@@ -140,6 +137,7 @@ def submit_batch(seen: Seen, wish: BatchWish) -> tuple[str, list[Submission]]:
     rows = [_row(number, each) for number, each in enumerate(wish.rows or [])]
     with audited(seen, jobs=len(rows), size=0) as audit:
         specs = _specs(_ApiDoor(seen, audit.count), wish, rows, place="rows.{}.")
+        seen.client.check_webhooks(wish.webhook)
         with renamed(batch__name="name"):
             batch = seen.store.open_batch(wish.name, tenant=seen.tenant)
         submissions = seen.client.submit(

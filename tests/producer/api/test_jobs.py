@@ -123,6 +123,19 @@ def test_a_batch_is_taken_whole_or_not_at_all(api: httpx.Client, source: str) ->
     assert made(api.get("/v1/batches"))["items"] == []
 
 
+def test_a_webhook_that_may_not_be_called_leaves_no_batch_behind(
+    api: httpx.Client, source: str
+) -> None:
+    row, webhook = {**EDIT, "source": source}, "http://169.254.169.254/"
+    batch = {"name": "fruit", "rows": [row], "webhook": webhook}
+
+    in_batch = refused(api.post("/v1/jobs", json={**row, "batch": "f", "webhook": webhook}), 422)
+    of_batch = refused(api.post("/v1/batches", json=batch), 422)
+
+    assert [each["errors"][0]["field"] for each in (in_batch, of_batch)] == ["webhook"] * 2
+    assert made(api.get("/v1/batches"))["items"] == []
+
+
 def test_pages_hold_every_job_once(api: httpx.Client, source: str) -> None:
     submitted = batch_of(api, source, 5, name="fruit")
     batch_of(api, source, 7, name="more")
