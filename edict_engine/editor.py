@@ -194,8 +194,9 @@ class Editor:
             return inside.to(self.model.device), recorder.states
         own_prompt, edit = self._embed(errand, parameters, [inversion.prompt, prompt])
         contrast = Contrast(own_prompt, edit)
+        image = inversion.image.to(self.model.device)
         search = Trajectory(
-            lambda: find_mask(recorder.states, grid), contrast, inversion.pair.shape, looks
+            lambda: find_mask(recorder.states, grid, image), contrast, inversion.pair.shape, looks
         )
         found = errand.run(search, rung if contrast.rows <= rung else None)[0]
         return found, recorder.states

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,17 @@ from PIL import Image, ImageDraw
 from edict_engine.editor import Editor
 from edict_engine.engine import Engine
 from edict_engine.errors import ParameterError
-from edict_engine.fixed_point import LatentPair, quantise
+from edict_engine.fixed_point import LatentPair, quantise, to_float
 from edict_engine.latent_file import Inversion
-from edict_engine.masked import find_mask, latent_mask, mask_image, paste
+from edict_engine.masked import (
+    CONTRASTED,
+    contrasted,
+    find_mask,
+    follow,
+    latent_mask,
+    mask_image,
+    paste,
+)
 from edict_engine.model import load_model
 from edict_engine.parameters import SamplerParameters
 from edict_engine.samplers import SAMPLERS
@@ -22,6 +31,7 @@ from edict_engine.samplers import SAMPLERS
 from .conftest import SCHEDULE, start_pair
 
 SIZE = (64, 64)
+SHORTS = Path(__file__).parents[2] / "producer/demo/made_by_the_model/shorts.png"
 SHORT = SamplerParameters(steps=4, strength=0.8, guidance=3.0)
 
 
@@ -74,40 +84,83 @@ def test_outside_the_mask_pixels_change_much_less_than_inside(
     assert 3 * difference[:, 40:].mean() < difference[:, :32].mean()
 
 
-def test_a_mask_is_found_where_the_prompts_disagree(editor: Editor, inversion: Inversion) -> None:
-    edited = editor.edit(inversion, "a photo of green apples", mask="auto")
+def test_a_mask_is_found_around_what_the_edit_is_about(editor: Editor) -> None:
+    # Given blue shorts in the middle of a beige picture
+    shorts = Image.open(SHORTS).convert("RGB")
+    inversion = editor.invert(shorts, "a photo of blue shorts", replace(SHORT, strength=1.0))
+    # When they are to be red
+    edited = editor.edit(inversion, "a photo of red shorts", mask="auto")
+    # Then the mask has most of them and little of the rim, and the rest is the image's own
     assert edited.mask is not None
-    inside = np.asarray(edited.mask) > 0
     assert edited.mask.size == SIZE
-    assert 0 < inside.mean() < 1
+    inside = np.asarray(edited.mask) > 0
+    rim = np.concatenate([inside[:8].ravel(), inside[:, :4].ravel(), inside[:, -4:].ravel()])
+    assert inside[24:40, 8:48].mean() > 0.9
+    assert rim.mean() < 0.3
     kept = outside(edited.mask, inversion)
     assert torch.equal(edited.pair.x[kept], inversion.image[kept])
 
 
-def test_the_found_mask_is_where_the_difference_is_large() -> None:
-    # Given a network whose answers to the two prompts differ in one corner
+def found_mask(difference: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+    """Find a mask with a network whose answers to the two prompts always differ so, (4, h, w)."""
     grid = SCHEDULE.grid(8)
-    pair = start_pair()
-    search = find_mask([pair] * len(grid), grid)
-    difference = torch.full((4, 8, 8), 0.01, dtype=torch.float64)
-    difference[:, :3, :3] = 1.0
+    search = find_mask([LatentPair(image, image)] * len(grid), grid, image)
     next(search)
-    for _ in range(6):
+    for _ in contrasted(grid)[1:]:
         search.send(difference)
     with pytest.raises(StopIteration) as end:
         search.send(difference)
-    expected = torch.zeros(8, 8, dtype=torch.bool)
-    expected[:3, :3] = True
-    assert torch.equal(end.value.value, expected)
+    found: torch.Tensor = end.value.value
+    return found
+
+
+def two_things(inside: torch.Tensor) -> torch.Tensor:
+    """A latent of an object and a background that look different."""
+    noise = torch.randn(4, *inside.shape, generator=torch.Generator().manual_seed(0))
+    return quantise(0.1 * noise.to(torch.float64) + inside.to(torch.float64))
+
+
+def corner(side: int) -> torch.Tensor:
+    inside = torch.zeros(8, 8, dtype=torch.bool)
+    inside[:side, :side] = True
+    return inside
+
+
+@pytest.mark.parametrize("side", [2, 4, 7])
+def test_the_found_mask_is_where_the_difference_is_large_whatever_its_size(side: int) -> None:
+    inside = corner(side)
+    difference = torch.where(inside, 1.0, 0.01).to(torch.float64).expand(4, 8, 8)
+    assert torch.equal(found_mask(difference, two_things(inside)), inside)
+
+
+def test_places_that_look_like_the_object_belong_to_the_mask_in_spite_of_noise() -> None:
+    # Given a difference that is half noise, where two of the object's places show none at all
+    inside = corner(4)
+    noise = torch.rand(8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    difference = inside + 0.5 * noise
+    difference[1, 1] = difference[2, 3] = 0.0
+    assert torch.equal(found_mask(difference.expand(4, 8, 8), two_things(inside)), inside)
+
+
+def test_an_image_without_features_only_smooths_the_difference() -> None:
+    values = torch.rand(8, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    smooth = follow(values, torch.zeros(4, 8, 8, dtype=torch.float64))
+    assert smooth.std() < values.std() / 4
+    assert follow(torch.full_like(values, 0.5), to_float(start_pair().x)).allclose(
+        torch.full_like(values, 0.5)
+    )
+
+
+def test_the_prompts_are_compared_where_there_is_most_noise() -> None:
+    grid = SCHEDULE.grid(200)
+    steps = contrasted(grid)
+    assert len(steps) <= CONTRASTED
+    assert [step.position for step in steps] == sorted(step.position for step in steps)
+    assert steps[-1].timestep > 0.75 * grid[0].timestep
 
 
 def test_prompts_that_never_disagree_leave_everything_open() -> None:
-    grid = SCHEDULE.grid(2)
-    search = find_mask([start_pair()] * 2, grid)
-    next(search)
-    with pytest.raises(StopIteration) as end:
-        search.send(torch.zeros(4, 8, 8, dtype=torch.float64))
-    assert end.value.value.all()
+    assert found_mask(torch.zeros(4, 8, 8, dtype=torch.float64), start_pair().x).all()
 
 
 def test_a_latent_belongs_to_the_mask_with_its_first_white_pixel() -> None:
@@ -157,5 +210,5 @@ def test_progress_of_a_masked_edit_counts_all_its_trajectories(
         mask="auto",
         on_progress=lambda *progress: seen.append(progress),
     )
-    assert seen[-1][0] == seen[-1][1] == 6 + 2 + 6
+    assert seen[-1][0] == seen[-1][1] == 6 + 1 + 6
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
