@@ -16,6 +16,9 @@ GUIDED = (0.5, 1.0)
 """The share of the timesteps at which there is guidance: what it drives too far comes back below.
 Without this, yellow lemons in black and white turn blue."""
 
+LOCAL = {"mask": "auto", "edit_guidance_scale": 7.0}
+"""What is around a local edit holds it back, so it is guided more; there it can spoil nothing."""
+
 OWN_PROMPT = "a photo"
 OWN_EDITS = ("a pencil sketch", "a black and white photo", "a photo at night")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif"}
@@ -35,7 +38,9 @@ class Item(BaseModel):
     title: str
     origin: str = ""
     base_prompt: Prompt
-    edits: tuple[EditPrompt, ...] = Field(min_length=1)
+    edits: tuple[EditPrompt, ...] = ()
+    local_edits: tuple[EditPrompt, ...] = ()
+    """Of one thing, which the rest of the image is kept from."""
     strength: float = Field(default=0.8, gt=0, le=1)
 
     @property
@@ -61,7 +66,8 @@ class Item(BaseModel):
         fields = {"base_prompt": self.base_prompt, "sampler": sampler}
         image = str(self.path)
         round_trip = Row(image, {**fields, "kind": "reconstruction"})
-        return [round_trip, *edit_rows([image], self.edits, fields)]
+        everywhere = edit_rows([image], self.edits, fields)
+        return [round_trip, *everywhere, *edit_rows([image], self.local_edits, fields | LOCAL)]
 
 
 def bundled() -> list[Item]:

@@ -25,9 +25,17 @@ def test_the_manifest_is_as_large_as_promised() -> None:
 def test_every_image_has_three_edits_and_a_reconstruction(item: Item) -> None:
     kinds = [row.fields["kind"] for row in item.rows()]
     assert kinds[0] == "reconstruction"
-    assert kinds[1:] == ["edit"] * len(item.edits)
-    assert len(set(item.edits)) == len(item.edits) >= 3
-    assert item.base_prompt not in item.edits
+    edits = [*item.edits, *item.local_edits]
+    assert kinds[1:] == ["edit"] * len(edits)
+    assert len(set(edits)) == len(edits) >= 3
+    assert item.base_prompt not in edits
+
+
+def test_colours_of_things_are_kept_to_the_things() -> None:
+    rows = [row for item in ITEMS for row in item.rows() if row.fields.get("mask") == "auto"]
+    assert {"a photo of green apples", "a photo of red shorts"} <= {
+        row.fields["edit_prompt"] for row in rows
+    }
 
 
 @pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.image)

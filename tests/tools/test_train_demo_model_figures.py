@@ -56,7 +56,7 @@ class Unchanged:
     """Edits that do nothing, to test the judging."""
 
     def edit(self, request: Request) -> list[dataset.Pixels]:
-        return [request.pixels for _ in request.targets]
+        return [request.pixels for _ in (*request.targets, *request.local)]
 
     def round_trip(self, _pixels: dataset.Pixels, _caption: str) -> RoundTrip:
         return RoundTrip(0.1, 0.1, 0.2, 0.3)
@@ -110,6 +110,7 @@ class TestEvaluation:
         record = json.loads((model / "figures.json").read_text())
         assert record["errors"]["edict"] == pytest.approx(record["errors"]["vae"], rel=0.01)
         assert record["seconds_per_edit"] > 0
+        assert record["seconds_per_local_edit"] > 0
         with Image.open(model / "grid.png") as sheet:
             assert sheet.width > 6 * grid.CELL
         assert "## Limits" in (model / "MODEL_CARD.md").read_text()

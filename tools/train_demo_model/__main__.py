@@ -24,6 +24,7 @@ Count = Annotated[int, typer.Option(help="Held-out photographs to edit.")]
 Steps = Annotated[int, typer.Option(help="Length of the timestep grid.")]
 Strength = Annotated[float, typer.Option(help="Share of the grid that is used.")]
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance scale.")]
+LocalGuidance = Annotated[float, typer.Option(help="The scale of edits in a mask.")]
 GuidedFrom = Annotated[float, typer.Option(help="Share of the timesteps below which it is off.")]
 Threads = Annotated[int, typer.Option(help="CPU threads; figures repeat bit for bit at one.")]
 
@@ -88,10 +89,11 @@ def evaluate(
     strength: Strength = Settings.strength,
     guidance: Guidance = Settings.guidance,
     guided_from: GuidedFrom = Settings.guided_from,
+    local_guidance: LocalGuidance = Settings.local_guidance,
 ) -> None:
     """Measure the finished model; leaves figures, a grid and the model card in its folder."""
     place = _workplace(work, recipe, device, threads)
-    settings = Settings(steps, strength, guidance, guided_from)
+    settings = Settings(steps, strength, guidance, guided_from, local_guidance)
     assessment.evaluate(place, find_photographs(groceries, clothing), out, count, settings)
 
 

@@ -32,8 +32,9 @@ def evaluate(
         rows = [*grid.sampled_rows(model), *grid.input_rows(demo_inputs(place.recipe.size))]
         made = edit_all(editing, [row.request for row in rows], lambda _: None)
     with open_editing(model, settings, str(place.device), ONE_EDIT) as alone:
-        seconds = time_one_edit(alone, cases[0])
-    figures = figures.model_copy(update={"seconds_per_edit": seconds})
+        seconds, local = time_one_edit(alone, cases[0])
+    update = {"seconds_per_edit": seconds, "seconds_per_local_edit": local}
+    figures = figures.model_copy(update=update)
     _write(figures, place.recipe, settings, model)
     grid.draw(rows, made).save(model / "grid.png", optimize=True)
     return figures
@@ -55,11 +56,13 @@ def measure(editing: Editing, cases: list[Case], recipe: Recipe, scores: list[fl
         photographs=len(scores),
         round_trips=len(some),
         errors=evaluation.mean_errors(trips),
-        colour=evaluation.colour_figures(cases, edits),
+        colour=evaluation.colour_figures(cases, edits, place=-1),
+        colour_everywhere=evaluation.colour_figures(cases, edits, place=-2),
         styles=evaluation.style_figures(originals, edits),
         unseen=evaluation.style_figures([to_picture(i.pixels) for i in inputs], unseen),
         layout_of_others=evaluation.layout_of_others(originals),
         seconds_per_edit=0.0,
+        seconds_per_local_edit=0.0,
     )
 
 
@@ -75,11 +78,15 @@ def vae_scores(model: Path, cases: list[Case], device: torch.device) -> list[flo
     return scores
 
 
-def time_one_edit(editing: Editing, case: Case) -> float:
-    """Time an inversion and one edit."""
+def time_one_edit(editing: Editing, case: Case) -> tuple[float, float]:
+    """Time an inversion and one edit: everywhere, and kept to the mask that is found."""
     request = evaluation.request_of(case)
-    one = Request(request.pixels, request.base, request.targets[:1])
-    return evaluation.seconds_of(lambda: editing.edit(one))
+    everywhere = Request(request.pixels, request.base, request.targets[:1])
+    local = Request(request.pixels, request.base, [], local=request.targets[:1])
+    return (
+        evaluation.seconds_of(lambda: editing.edit(everywhere)),
+        evaluation.seconds_of(lambda: editing.edit(local)),
+    )
 
 
 def _write(figures: Figures, recipe: Recipe, settings: Settings, model: Path) -> None:

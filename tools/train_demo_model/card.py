@@ -4,7 +4,7 @@ from pathlib import Path
 from string import Template
 
 from .editing import Settings
-from .evaluation import Figures, StyleFigures
+from .evaluation import ColourFigures, Figures, StyleFigures
 from .recipe import Recipe
 
 TEMPLATE = Path(__file__).with_name("card.md")
@@ -12,7 +12,7 @@ TEMPLATE = Path(__file__).with_name("card.md")
 
 def write(figures: Figures, recipe: Recipe, settings: Settings, size: int) -> str:
     """Fill the card in."""
-    colour = figures.colour
+    colour, everywhere = figures.colour, figures.colour_everywhere
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         size=recipe.size,
         latent=f"{recipe.size // 4}x{recipe.size // 4}x{recipe.vae_shape.latent_channels}",
@@ -35,18 +35,27 @@ def write(figures: Figures, recipe: Recipe, settings: Settings, size: int) -> st
         photographs=figures.photographs,
         round_trips=figures.round_trips,
         **{f"mse_{name}": f"{value:.4f}" for name, value in vars(figures.errors).items()},
-        colour_row=_row("colour of the object", colour.edited, colour.unedited, colour.layout),
+        local_guidance=settings.local_guidance,
+        colour_row=_colour_row("colour of the object, in the mask that is found", colour),
+        everywhere_row=_colour_row("colour of the object, without a mask", everywhere),
         style_rows=_rows(figures.styles),
         unseen_rows=_rows(figures.unseen),
         inside=f"{colour.inside:.3f}",
         outside=f"{colour.outside:.3f}",
+        inside_everywhere=f"{everywhere.inside:.3f}",
+        outside_everywhere=f"{everywhere.outside:.3f}",
         others=f"{figures.layout_of_others:.2f}",
         seconds=f"{figures.seconds_per_edit:.1f}",
+        seconds_local=f"{figures.seconds_per_local_edit:.1f}",
     )
 
 
 def _rows(styles: dict[str, StyleFigures]) -> str:
     return "\n".join(_row(name, s.edited, s.unedited, s.layout) for name, s in styles.items())
+
+
+def _colour_row(name: str, colour: ColourFigures) -> str:
+    return _row(name, colour.edited, colour.unedited, colour.layout)
 
 
 def _row(name: str, edited: object, unedited: object, layout: float) -> str:

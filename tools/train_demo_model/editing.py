@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -31,22 +32,28 @@ class Settings:
     """How pictures are edited: what `edict_engine` calls sampler parameters.
 
     Below the share `guided_from` of the timesteps there is no guidance: colours that a strong
-    guidance drove too far (grey turns blue) come back there.
+    guidance drove too far (grey turns blue) come back there. Edits that are kept to a mask are
+    guided by `local_guidance`: what is around them holds them back, and cannot be spoilt.
     """
 
     steps: int = 30
     strength: float = 0.9
     guidance: float = 5.0
     guided_from: float = 0.5
+    local_guidance: float = 7.0
 
 
 @dataclass(frozen=True)
 class Request:
-    """One picture, the words that describe it, and the words of the edits that are asked for."""
+    """One picture, the words that describe it, and the words of the edits that are asked for.
+
+    `local` edits are kept to where the prompts disagree: to the mask "auto".
+    """
 
     pixels: Pixels
     base: str
     targets: Sequence[str]
+    local: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Editing(Protocol):
     """What the evaluation needs done."""
 
     def edit(self, request: Request, /) -> list[Pixels]:
-        """Make the edits of one picture."""
+        """Make the edits of one picture, those of `local` last."""
 
     def round_trip(self, pixels: Pixels, caption: str, /) -> RoundTrip:
         """Invert a picture and generate it back, by each method."""
@@ -80,8 +87,11 @@ class EngineEditing:
         """See `Editing`; one inversion serves all edits of a picture."""
         image = Image.fromarray(request.pixels)
         inversion = self._editor.invert(image, request.base, self._parameters("edict"))
-        edits = (self._editor.edit(inversion, target).image for target in request.targets)
-        return [np.asarray(edit) for edit in edits]
+        edit = partial(self._editor.edit, inversion)
+        scale = self._settings.local_guidance
+        everywhere = [edit(target) for target in request.targets]
+        local = [edit(target, guidance=scale, mask="auto") for target in request.local]
+        return [np.asarray(made.image) for made in (*everywhere, *local)]
 
     def round_trip(self, pixels: Pixels, caption: str) -> RoundTrip:
         """See `Editing`; "unconditional" has no caption and no guidance."""

@@ -57,11 +57,14 @@ class Figures(Frozen):
     round_trips: int
     errors: RoundTrip
     colour: ColourFigures
+    #: The same edits without a mask.
+    colour_everywhere: ColourFigures
     styles: dict[str, StyleFigures]
     unseen: dict[str, StyleFigures]
     #: Edge correlation of each original with another one: what a layout that is lost looks like.
     layout_of_others: float
     seconds_per_edit: float
+    seconds_per_local_edit: float
 
 
 @dataclass(frozen=True)
@@ -96,11 +99,16 @@ def _case(photo: Photograph, recipe: Recipe) -> Case:
 
 
 def request_of(case: Case) -> Request:
-    """Ask for every style, and for a colour where there is an object to give it to."""
-    targets = [instruction(style, case.subject) for style in STYLES]
+    """Ask for every style, and for a colour where there is an object to give it to.
+
+    The colour is asked for twice: everywhere, and kept to the mask that is found.
+    """
+    styled = [instruction(style, case.subject) for style in STYLES]
+    coloured: list[str] = []
     if case.thing is not None:
-        targets.append(instruction("photo", Subject(case.subject.kind, case.colour)))
-    return Request(case.pixels, instruction("photo", case.subject), targets)
+        coloured.append(instruction("photo", Subject(case.subject.kind, case.colour)))
+    base = instruction("photo", case.subject)
+    return Request(case.pixels, base, [*styled, *coloured], local=coloured)
 
 
 def style_figures(
@@ -119,10 +127,12 @@ def style_figures(
     return figures
 
 
-def colour_figures(cases: Sequence[Case], edits: Sequence[list[Pixels]]) -> ColourFigures:
-    """Judge the colour edits, which come last where there are any."""
+def colour_figures(
+    cases: Sequence[Case], edits: Sequence[list[Pixels]], place: int
+) -> ColourFigures:
+    """Judge the colour edits, which are at a `place` of each picture's edits if there are any."""
     judged = [
-        (case, to_picture(case.pixels), to_picture(made[-1]))
+        (case, to_picture(case.pixels), to_picture(made[place]))
         for case, made in zip(cases, edits, strict=True)
         if case.thing is not None
     ]

@@ -42,7 +42,8 @@ class Row:
     @property
     def labels(self) -> list[str]:
         """Say what each cell shows; the second is the picture generated back unchanged."""
-        return [f"input: {self.request.base}", "reconstruction", *self.request.targets[1:]]
+        made = [*self.request.targets[1:], *self.request.local]
+        return [f"input: {self.request.base}", "reconstruction", *made]
 
 
 def sampled_rows(model: Path) -> list[Row]:
@@ -55,8 +56,8 @@ def sampled_rows(model: Path) -> list[Row]:
         generator = torch.Generator().manual_seed(SEED)
         made = pipeline(base, num_inference_steps=50, guidance_scale=4.0, generator=generator)
         styled = [STYLES[style][0].format(f"{colour} {noun}") for style in STYLE_NAMES]
-        targets = [base, f"a photo of {other} {noun}", *styled]
-        rows.append(Row(Request(np.asarray(made.images[0]), base, targets)))
+        local = [f"a photo of {other} {noun}"]
+        rows.append(Row(Request(np.asarray(made.images[0]), base, [base, *styled], local)))
     return rows
 
 
