@@ -1,6 +1,7 @@
 """Edits inside a mask: outside of it the latent is the image's own, integer for integer."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,22 @@ def corner(side: int) -> torch.Tensor:
     inside = torch.zeros(8, 8, dtype=torch.bool)
     inside[:side, :side] = True
     return inside
+
+
+def test_the_mask_and_the_edit_in_it_do_not_depend_on_who_shares_the_batch(
+    editor: Editor, photo: Image.Image
+) -> None:
+    # Given batches of four rows, of which an edit takes two
+    with Engine(editor.model, rungs=(4,)) as engine, ThreadPoolExecutor(2) as pool:
+        wide = Editor(editor.model, engine)
+        inversion = wide.invert(photo, "a photo of red tomatoes", SHORT)
+        alone = wide.edit(inversion, "a photo of green apples", mask="auto")
+        # When another edit runs beside it
+        prompts = ["a photo of green apples", "a photo of blue shorts"]
+        beside, _ = pool.map(lambda words: wide.edit(inversion, words, mask="auto"), prompts)
+    assert alone.mask is not None
+    assert alone.mask == beside.mask
+    assert alone.pair.equal(beside.pair)
 
 
 @pytest.mark.parametrize("side", [2, 4, 7])
