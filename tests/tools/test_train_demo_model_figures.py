@@ -100,6 +100,13 @@ class TestEvaluation:
         assert "| 0.1000 | 0.1000 | 0.2000 | 0.3000 |" in text
         assert "$" not in text
 
+    def test_the_card_says_where_there_is_guidance(self, cases, recipe):
+        figures = assessment.measure(Unchanged(), cases, recipe, [20.0, 30.0])
+        everywhere, above = Settings(guided_from=0), Settings(guided_from=0.5)
+
+        assert "on all timesteps." in card.write(figures, recipe, everywhere, 1)
+        assert "above 50% and none below." in card.write(figures, recipe, above, 1)
+
     @pytest.mark.slow
     def test_the_whole_evaluation_runs_on_the_finished_model(self, trained, photographs):
         place, model = trained

@@ -14,7 +14,7 @@ from .stages import Workplace
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
-Groceries = Annotated[Path, typer.Option(help="A copy of marcusklasson/GroceryStoreDataset.")]
+Groceries = Annotated[Path, typer.Option(help="`dataset` of marcusklasson/GroceryStoreDataset.")]
 Clothing = Annotated[Path, typer.Option(help="A copy of alexeygrigorev/clothing-dataset-small.")]
 Work = Annotated[Path, typer.Option(help="Where pictures, checkpoints and logs are kept.")]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="JSON of what differs.")]
@@ -26,6 +26,7 @@ Strength = Annotated[float, typer.Option(help="Share of the grid that is used.")
 Guidance = Annotated[float, typer.Option(help="Classifier-free guidance scale.")]
 LocalGuidance = Annotated[float, typer.Option(help="The scale of edits in a mask.")]
 GuidedFrom = Annotated[float, typer.Option(help="Share of the timesteps below which it is off.")]
+Mix = Annotated[float, typer.Option(help="EDICT's p: fewer steps want a smaller one.")]
 Threads = Annotated[int, typer.Option(help="CPU threads; figures repeat bit for bit at one.")]
 
 
@@ -90,10 +91,11 @@ def evaluate(
     guidance: Guidance = Settings.guidance,
     guided_from: GuidedFrom = Settings.guided_from,
     local_guidance: LocalGuidance = Settings.local_guidance,
+    mix: Mix = Settings.mix,
 ) -> None:
     """Measure the finished model; leaves figures, a grid and the model card in its folder."""
     place = _workplace(work, recipe, device, threads)
-    settings = Settings(steps, strength, guidance, guided_from, local_guidance)
+    settings = Settings(steps, strength, guidance, guided_from, local_guidance, mix)
     assessment.evaluate(place, find_photographs(groceries, clothing), out, count, settings)
 
 

@@ -29,7 +29,8 @@ def write(figures: Figures, recipe: Recipe, settings: Settings, size: int) -> st
         steps=settings.steps,
         strength=settings.strength,
         guidance=settings.guidance,
-        guided_from=f"{settings.guided_from:.0%}",
+        guided=_guided(settings.guided_from),
+        mix=settings.mix,
         vae_psnr=f"{figures.vae_psnr:.1f}",
         worst=f"{figures.vae_psnr_worst_tenth:.1f}",
         photographs=figures.photographs,
@@ -48,6 +49,12 @@ def write(figures: Figures, recipe: Recipe, settings: Settings, size: int) -> st
         seconds=f"{figures.seconds_per_edit:.1f}",
         seconds_local=f"{figures.seconds_per_local_edit:.1f}",
     )
+
+
+def _guided(share: float) -> str:
+    if share == 0:
+        return "on all timesteps"
+    return f"on the timesteps above {share:.0%} and none below"
 
 
 def _rows(styles: dict[str, StyleFigures]) -> str:

@@ -48,7 +48,9 @@ def _write(case: Case, index: int, folder: Path) -> dict[str, str]:
 
 
 def main(
-    groceries: Annotated[Path, typer.Option(help="A copy of marcusklasson/GroceryStoreDataset.")],
+    groceries: Annotated[
+        Path, typer.Option(help="`dataset` of marcusklasson/GroceryStoreDataset.")
+    ],
     clothing: Annotated[
         Path, typer.Option(help="A copy of alexeygrigorev/clothing-dataset-small.")
     ],
