@@ -26,12 +26,12 @@ help:
 demo: $(VENV)/.demo
 	@exec env EDICT_DIE_WITH_PARENT=1 $(BIN)/edict demo --out "$(OUT)" $(if $(IMAGES),--images "$(IMAGES)")
 
-# Fast tests first: what is broken shows early. Slow ones wait for processes most of the time, so more
-# of them run at once than the two cores of a small machine.
+# Fast tests first: what is broken shows early. They wait for servers half of the time, so more of them
+# run at once than a small machine has cores.
 test: $(VENV)/.dev
 	@$(BIN)/python -m tests.browser.browsers
 	@$(BIN)/python -m tests.deploy.helm
-	$(BIN)/python -m pytest -m "not slow" -n 3
+	$(BIN)/python -m pytest -m "not slow" -n 4
 	$(BIN)/python -m pytest -m slow -n 4 --dist loadfile
 
 check: $(VENV)/.dev

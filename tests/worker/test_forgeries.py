@@ -6,6 +6,7 @@ from uuid import uuid4
 import pytest
 from redis import Redis
 
+from jobs.dispatch import queue_length
 from jobs.lanes import INTERACTIVE_PRIORITY, Lane
 from jobs.messages import RUN_SHARD, queue_name
 from jobs.specs import EditSpec, ModelRef
@@ -50,6 +51,10 @@ def test_garbage_in_the_queues_costs_no_worker_and_no_job(site: Site):
     job = site.store.job(made.job_id)
     assert (job.state, job.attempts) == (State.SUCCEEDED, 1)
     assert {worker.name for worker in site.workers()} == before
+
+    # And nothing of it stays, for these workers to stumble over later
+    queues = [queue_name(TINY_MODEL, lane) for lane in Lane]
+    eventually(lambda: not any(queue_length(site.client.app, queue) for queue in queues))
 
 
 @pytest.mark.slow
