@@ -27,7 +27,6 @@ from edict_engine.fixed_point import LatentPair, quantise, to_float
 from edict_engine.group import Trajectory
 from edict_engine.guidance import ClassifierFree
 from edict_engine.model import Model
-from edict_engine.numerics import fastest_dtype
 from edict_engine.parameters import SamplerParameters
 from edict_engine.samplers.base import Coroutine, Generation, Inversion, Sampler
 from edict_engine.samplers.edict import EDICT
@@ -199,7 +198,7 @@ def measure_bfloat16(
 ) -> list[Row]:
     """Compare in bfloat16, at few steps where it is emulated."""
     network = models[torch.bfloat16]
-    if fastest_dtype(network.device) != torch.bfloat16:
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         parameters = replace(parameters, steps=min(parameters.steps, FEW_STEPS))
     return [
         Recipe(models[torch.float64], parameters).measure(RECIPE, latents[:2]),

@@ -38,7 +38,7 @@ def draw(seed: int, step: int) -> torch.Generator:
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """Compute in bfloat16 where that is quick; a CPU without AVX-512 takes 20 times as long."""
+    """Compute in bfloat16 where that is quicker: on few CPUs."""
     if fastest_dtype(device) == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16)
