@@ -163,6 +163,7 @@ def submit_manifest(seen: Seen, wish: BatchWish) -> tuple[str, Report]:
         detail = "manifests are for keys without tenant and quotas; send rows instead"
         raise Refused(403, "forbidden", detail)
     client, where = seen.client, str(wish.manifest)
+    client.check_webhooks(wish.webhook)
     with TemporaryDirectory() as folder, audited(seen, jobs=0, size=0) as audit:
         options = BulkOptions(
             str(wish.name),

@@ -6,13 +6,15 @@ it with words about its own settings.
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
 MAX_LEVELS = 100
 MAX_DIGITS = 4_300
 """Of a whole number: Python's own limit, unless somebody changed that."""
 
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+"""One that does not end goes to the end: tried again from each quote in it, it would take hours."""
 
 
 class JsonRefused(ValueError):
@@ -48,9 +50,8 @@ def _levels(text: str) -> int:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise JsonRefused(f"names {twice!r:.80} {names.count(twice)} times; keep one of them")
+        [(name, times)] = Counter(name for name, _ in pairs).most_common(1)
+        raise JsonRefused(f"names {name!r:.80} {times} times; keep one of them")
     return values
 
 

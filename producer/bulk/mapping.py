@@ -43,6 +43,7 @@ _TEXTS = (
     "image",
     "sha256",
     "kind",
+    "sampler",
     "base_prompt",
     "edit_prompt",
     "negative_prompt",

@@ -128,13 +128,21 @@ def test_a_spreadsheets_unicode_text_is_refused_as_what_it_is(tmp_path: Path, su
         ),
         (b'{"image": "a.png", "steps": 1, "image": "b.png"}\n', "names 'image' 2 times; keep one"),
         (b'{"image": "a.png", "edits": [{"mask": 1, "mask": 2}]}\n', "names 'mask' 2 times"),
+        (b"[" * 101 + b'"' + b'\\"' * 400_000 + b"\n", "is nested 101 levels deep"),
+        (
+            b'{"' + b'": 1, "'.join(b"%d" % (n % 70_000) for n in range(70_001)) + b'": 1}\n',
+            "names '0' 2 times",
+        ),
         (b'{"image": "' + b"x" * MAX_ROW_BYTES + b'"}\n', "bytes long"),
         (
             json.dumps({f"c{n}": n for n in range(10_000)}).encode() + b"\n",
             "10000 columns, over the limit",
         ),
     ],
-    ids=["cut", "latin1", "nan", "list", "deep", "digits", "twice", "twice inside", "long", "wide"],
+    ids=[
+        *("cut", "latin1", "nan", "list", "deep", "digits", "twice", "twice inside"),
+        *("no end", "last of many", "long", "wide"),
+    ],
 )
 def test_a_broken_line_is_named_and_the_others_are_read(line: bytes, said: str) -> None:
     first, broken = jsonl(b'{"image": "ok.png"}\n' + line)

@@ -50,6 +50,7 @@ def test_nothing_is_submitted_unless_all_rows_are_good(
     [
         ({"base_prompt": float("nan")}, "row", "NaN"),
         ({"base_prompt": {"en": "a cat"}}, "base_prompt", "no text"),
+        ({"sampler": ["edict"]}, "sampler", "no text"),
         ({"image": "half \ud83d.png"}, "image", "half a surrogate pair"),
         ({"edit_prompt": "half \ud83d", "edits": None}, "edit_prompt", "half a surrogate pair"),
         ({"edits": ["half \ud83d"]}, "edit_prompt", "\\ud83d"),
