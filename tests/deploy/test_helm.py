@@ -1,5 +1,6 @@
 """The chart: what a cluster would get of it, and which values it refuses."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -26,9 +27,16 @@ VALUES: dict[str, dict[str, object]] = {
         "api.ingress.tlsSecret": "edict-tls",
         "images.pullSecrets[0].name": "registry",
         "serviceAccount.annotations.role": "bucket",
+        "api.volumes[0].name": "photos",
+        "api.volumes[0].persistentVolumeClaim.claimName": "photos",
+        "api.volumeMounts[0].name": "photos",
+        "api.volumeMounts[0].mountPath": "/srv/photos",
+        "settings.EDICT_SOURCE_ROOTS": "/srv/photos",
+        "settings.EDICT_MODELS": r"demo\, owner/sd15@39593d5",
         "pools.big.model": "owner/sd15@39593d5",
         "pools.big.prefetch": True,
         "pools.big.minReplicas": 2,
+        "pools.big.maxReplicas": 4,
         "pools.big.nodeSelector.gpu": "h100",
         "workers.cache.existingClaim": "weights",
     },
@@ -246,6 +254,12 @@ def test_of_a_paused_batch_only_what_runs_is_counted(store: JobStore):
         ({"images.worker.digest": "sha256:abc"}, "digest"),
         ({"settings.EDICT_DATABASE_URL": "postgresql://me:hunter2@db/edict"}, "settings"),
         ({"settings.LANG": "C"}, "settings"),
+        ({"settings.EDICT_NOPE": "1"}, "settings"),
+        ({"settings.EDICT_S3_BUCKET": ""}, "EDICT_S3_BUCKET"),
+        ({"settings.EDICT_SOURCE_ROOTS": "photos"}, "EDICT_SOURCE_ROOTS"),
+        ({"settings.EDICT_MODELS": "owner/sd15"}, "pools.default.model"),
+        ({"pools.default.minReplicas": 9}, "pools.default.minReplicas is 9, over"),
+        ({"api.minReplicas": 7}, "api.minReplicas is 7, over"),
         ({"pools.Big_GPU.model": "demo"}, "pools"),
         ({"pools.default.model": "it's"}, "model"),
         ({"pools.default.gpus": 2}, "gpus"),
@@ -254,11 +268,31 @@ def test_of_a_paused_batch_only_what_runs_is_counted(store: JobStore):
     ],
 )
 def test_values_that_cannot_be_meant_are_refused(values: dict[str, object], complaint: str):
-    done = run("template", "edict", str(CHART), *options(values))
+    cluster = ("--kube-version", VERSIONS[-1])
+    done = run("template", "edict", str(CHART), *cluster, *options(values))
 
     assert done.returncode != 0
     assert complaint in done.stderr
     assert "hunter2" not in done.stdout
+
+
+def test_the_schema_names_every_setting_that_is_no_secret():
+    schema = json.loads((CHART / "values.schema.json").read_text())
+
+    named = set(schema["properties"]["settings"]["propertyNames"]["enum"])
+    # What a worker has to end is the chart's own to say: pods are given longer than that.
+    assert named == SETTINGS - SECRET - {"EDICT_STOP_GRACE_SECONDS"}
+
+
+def test_a_folder_of_images_is_mounted_where_the_settings_name_it():
+    [api] = [
+        pod for name, pod in pods(render("1.34.0", VALUES["everything"])).items() if "api" in name
+    ]
+
+    [container] = api["spec"]["containers"]
+    mounted = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
+    assert mounted == {"/tmp": "tmp", "/srv/photos": "photos"}
+    assert {each["name"] for each in api["spec"]["volumes"]} == {"tmp", "photos"}
 
 
 def test_every_value_is_in_the_schema_and_explained():
