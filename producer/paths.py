@@ -9,7 +9,7 @@ root on, one name after another and none of them a link: what changes in between
 import os
 import stat
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path, PurePosixPath
 
 from jobs.errors import InvalidInput
@@ -42,10 +42,12 @@ def _place(path: str, roots: Sequence[str]) -> tuple[str, tuple[str, ...]]:
     plain = "\0" not in path and {".", ".."}.isdisjoint(path.split("/"))
     # Without a look at the file system: how long one takes must tell nothing either.
     if plain and any(PurePosixPath(path).is_relative_to(root) for root in roots):
-        real = Path(os.path.realpath(path))
-        for root in map(os.path.realpath, roots):
-            if real.is_relative_to(root) and real != Path(root):
-                return root, real.relative_to(root).parts
+        # A link that changes under the look raises.
+        with suppress(OSError):
+            real = Path(os.path.realpath(path))
+            for root in map(os.path.realpath, roots):
+                if real.is_relative_to(root) and real != Path(root):
+                    return root, real.relative_to(root).parts
     listed = ", ".join(roots) or "none"
     raise _refused(
         path,

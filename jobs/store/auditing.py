@@ -61,8 +61,8 @@ class Submitter:
 class Auditing(StorePart):
     """Keeps the book of submissions."""
 
-    def begin_submission(self, who: Submitter, *, jobs: int, size: int) -> UUID:
-        """Write down that so many jobs come, with so many bytes of images.
+    def begin_submission(self, who: Submitter, *, jobs: int) -> UUID:
+        """Write down that so many jobs come; their images' bytes, as these come (`add_bytes`).
 
         Raises:
             OverQuota: that would be too much; nothing was written.
@@ -74,12 +74,12 @@ class Auditing(StorePart):
             "name": who.name,
             "tenant": who.tenant,
             "jobs": jobs,
-            "bytes": size,
+            "bytes": 0,
         }
         with self._engine.begin() as connection:
             if who.quota != NO_QUOTA:
                 _one_after_the_other(connection, who)
-                self._check(connection, who, jobs, size)
+                self._check(connection, who, jobs)
             connection.execute(insert(api_submissions).values(entry))
         return UUID(str(entry["id"]))
 
@@ -93,24 +93,19 @@ class Auditing(StorePart):
         with self._engine.begin() as connection:
             if who.quota.max_bytes is not None:
                 _one_after_the_other(connection, who)
-                self._check_bytes(connection, who, size)
+                _refuse_over("max_bytes", who, self._sum_today(connection, who, "bytes"), size)
             connection.execute(statement.values(bytes=api_submissions.c.bytes + size))
 
-    def _check(self, connection: Connection, who: Submitter, new: int, size: int) -> None:
+    def _check(self, connection: Connection, who: Submitter, new: int) -> None:
         mine = api_submissions.c.caller == who.caller
         if who.quota.max_jobs is not None:
             today = self._sum_today(connection, who, "jobs")
             _refuse_over("max_jobs", who, today, new)
-        self._check_bytes(connection, who, size)
         if who.quota.max_live is not None:
             unnamed = api_submissions.c.job_id.is_(None) & api_submissions.c.batch_id.is_(None)
             coming = mine & unnamed & (api_submissions.c.at > self._clock() - BEING_MADE)
             live = _live(connection, who.tenant) + _sum(connection, "jobs", coming)
             _refuse_over("max_live", who, live, new)
-
-    def _check_bytes(self, connection: Connection, who: Submitter, size: int) -> None:
-        if who.quota.max_bytes is not None:
-            _refuse_over("max_bytes", who, self._sum_today(connection, who, "bytes"), size)
 
     def _sum_today(self, connection: Connection, who: Submitter, column: str) -> int:
         mine = api_submissions.c.caller == who.caller
@@ -124,10 +119,12 @@ class Auditing(StorePart):
         with self._engine.begin() as connection:
             connection.execute(statement.values(job_id=job_id, batch_id=batch_id))
 
-    def drop_submission(self, submission: UUID) -> None:
-        """Forget one that was refused after all."""
+    def refuse_submission(self, submission: UUID) -> None:
+        """Forget one that was refused after all; only the bytes that it brought go on counting."""
+        which = api_submissions.c.id == submission
         with self._engine.begin() as connection:
-            connection.execute(delete(api_submissions).where(api_submissions.c.id == submission))
+            connection.execute(delete(api_submissions).where(which, api_submissions.c.bytes == 0))
+            connection.execute(update(api_submissions).where(which).values(jobs=0))
 
     def submissions(
         self, limit: int, *, before: UUID | None = None, tenant: str | None = None

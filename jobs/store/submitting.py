@@ -30,12 +30,13 @@ def check_batch_name(name: str) -> None:
     """Refuse what no batch may be called.
 
     Raises:
-        InvalidInput: it is empty, too long, or holds what cannot be printed.
+        InvalidInput: it is blank, too long, or holds what cannot be printed.
     """
-    if not (name.isprintable() and 0 < len(name) <= _NAME_CHARACTERS):
+    if not (name.isprintable() and name.strip() and len(name) <= _NAME_CHARACTERS):
         raise InvalidInput(
             "batch.name",
-            f"must be 1 to {_NAME_CHARACTERS} printable characters (got {name!r:.220})",
+            f"must be 1 to {_NAME_CHARACTERS} printable characters, not all of them spaces "
+            f"(got {name!r:.220})",
         )
 
 
@@ -46,7 +47,7 @@ class Submitting(Pausing, Gating):
         """Make a batch, or find the one that bears this name; a tenant's is `TENANT/NAME`.
 
         Raises:
-            InvalidInput: the name is empty, too long, holds what cannot be printed, or is another
+            InvalidInput: the name is blank, too long, holds what cannot be printed, or is another
                 tenant's.
         """
         if name is not None:

@@ -4,8 +4,9 @@ Images come with the request or lie where the deployment allows: in its buckets,
 its folders (see `producer.fetching` and `producer.paths`). In our own bucket lie everybody's images
 and results: a tenant reads only what it uploaded.
 
-Bytes are counted for the key as they come in, once each: uploads when they are sent or asked for,
-other images when they are copied into the bucket. What is read where it lies in a bucket is not.
+Bytes are counted for the key before they are stored, once each, and stay counted if the submission
+is then refused: those of an address for an upload when it is asked for, others when they are copied
+into the bucket. What is read where it lies in a bucket is not.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,7 +54,7 @@ class _ApiDoor:
 
     seen: Seen
     count: Callable[[int], None]
-    """Told of the bytes that are about to be copied into the bucket."""
+    """Told of the bytes that are about to be stored in the bucket."""
     uploads: Mapping[str, Upload] = field(default_factory=dict)
 
     def admit(self, where: str) -> Source:
@@ -73,7 +74,7 @@ class _ApiDoor:
         door = self.seen.client.sources
         if where in self.uploads:
             upload = self.uploads[where]
-            return door.upload(upload.data, upload.name)
+            return self._copied(upload.data, upload.name)
         settings = self.seen.client.settings
         limit = settings.max_source_bytes
         if where.startswith("https://"):
@@ -111,8 +112,7 @@ def submit_job(seen: Seen, asked: Asked) -> Submission:
         InvalidInput, Refused: name the field.
     """
     wish, client = asked.wish, seen.client
-    size = sum(len(upload.data) for upload in asked.uploads.values())
-    with audited(seen, jobs=1, size=size) as audit:
+    with audited(seen, jobs=1) as audit:
         door = _ApiDoor(seen, audit.count, asked.uploads)
         [spec] = _specs(door, wish, [wish.row(asked.uploads)], place="")
         with renamed(batch__name="batch"):
@@ -135,7 +135,7 @@ def submit_batch(seen: Seen, wish: BatchWish) -> tuple[str, list[Submission]]:
         InvalidInput, Refused: name the fields of every row that is wrong.
     """
     rows = [_row(number, each) for number, each in enumerate(wish.rows or [])]
-    with audited(seen, jobs=len(rows), size=0) as audit:
+    with audited(seen, jobs=len(rows)) as audit:
         specs = _specs(_ApiDoor(seen, audit.count), wish, rows, place="rows.{}.")
         seen.client.check_webhooks(wish.webhook)
         with renamed(batch__name="name"):
@@ -164,7 +164,7 @@ def submit_manifest(seen: Seen, wish: BatchWish) -> tuple[str, Report]:
         raise Refused(403, "forbidden", detail)
     client, where = seen.client, str(wish.manifest)
     client.check_webhooks(wish.webhook)
-    with TemporaryDirectory() as folder, audited(seen, jobs=0, size=0) as audit:
+    with TemporaryDirectory() as folder, audited(seen, jobs=0) as audit:
         options = BulkOptions(
             str(wish.name),
             wish.priority,
@@ -202,7 +202,7 @@ class Audit:
 
 
 @contextmanager
-def audited(seen: Seen, *, jobs: int, size: int) -> Iterator[Audit]:
+def audited(seen: Seen, *, jobs: int) -> Iterator[Audit]:
     """Keep the book of submissions, and its quotas.
 
     Raises:
@@ -211,7 +211,7 @@ def audited(seen: Seen, *, jobs: int, size: int) -> Iterator[Audit]:
     caller = seen.caller
     who = Submitter(caller.id, caller.name, caller.tenant, caller.quota)
     with _within_quota(caller):
-        entry = seen.store.begin_submission(who, jobs=jobs, size=size)
+        entry = seen.store.begin_submission(who, jobs=jobs)
 
     def count(more: int) -> None:
         with _within_quota(caller):
@@ -221,7 +221,7 @@ def audited(seen: Seen, *, jobs: int, size: int) -> Iterator[Audit]:
     try:
         yield audit
     except BaseException:
-        seen.store.drop_submission(entry)
+        seen.store.refuse_submission(entry)
         raise
     seen.store.end_submission(entry, job_id=audit.job_id, batch_id=audit.batch_id)
 

@@ -44,7 +44,10 @@ class Root:
         if self.folder is None:
             return self._in_prefix(image)
         # `Path.resolve` would raise where a link leads to itself.
-        path = Path(os.path.realpath(self.folder / image))
+        try:
+            path = Path(os.path.realpath(self.folder / image))
+        except OSError as error:  # a link that changes under the look
+            raise InvalidInput("image", f"{image!r}: {error.strerror}; try again") from None
         if not path.is_relative_to(self.folder):
             raise InvalidInput(
                 "image",

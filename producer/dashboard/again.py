@@ -19,7 +19,7 @@ def make_again(seen: Seen, job: Job) -> Submission:
         JobsError: see `producer.reproduce.repeat`.
     """
     recipe, _ = _recipe_of(seen, job)
-    with audited(seen, jobs=1, size=0) as audit:
+    with audited(seen, jobs=1) as audit:
         made = repeat(seen.client, recipe, priority=INTERACTIVE_PRIORITY, tenant=seen.tenant)
         audit.job_id = made.job_id
     return made

@@ -68,15 +68,35 @@ def test_quotas_count_a_day(store: JobStore, clock: Clock) -> None:
     assert key is not None
     who = Submitter(key.id.hex, key.name, key.tenant, key.quota)
 
-    done = store.begin_submission(who, jobs=2, size=60)
+    done = store.begin_submission(who, jobs=2)
+    store.add_bytes(who, done, 60)
     store.end_submission(done, job_id=UUID(int=1))
-    for jobs, size, name in ((2, 0, "max_jobs"), (1, 41, "max_bytes")):
-        with pytest.raises(OverQuota) as caught:
-            store.begin_submission(who, jobs=jobs, size=size)
-        assert caught.value.name == name
-    refused = store.begin_submission(who, jobs=1, size=40)
-    store.drop_submission(refused)
+    with pytest.raises(OverQuota) as caught:
+        store.begin_submission(who, jobs=2)
+    assert caught.value.name == "max_jobs"
+    refused = store.begin_submission(who, jobs=1)
+    with pytest.raises(OverQuota) as caught:
+        store.add_bytes(who, refused, 41)
+    assert caught.value.name == "max_bytes"
+    store.refuse_submission(refused)
     [entry] = store.submissions(9)
     assert (entry.name, entry.jobs, entry.bytes, entry.job_id) == ("one", 2, 60, UUID(int=1))
     clock.tick(DAY.total_seconds() + 1)
-    assert store.begin_submission(who, jobs=3, size=100)
+    later = store.begin_submission(who, jobs=3)
+    store.add_bytes(who, later, 100)
+
+
+def test_the_bytes_of_what_was_refused_stay_counted_and_its_jobs_do_not(store: JobStore) -> None:
+    secret = store.make_api_key("one", Scope.SUBMIT, quota=Quota(max_jobs=2, max_bytes=100))
+    key = store.api_key(secret)
+    assert key is not None
+    who = Submitter(key.id.hex, key.name, key.tenant, key.quota)
+
+    refused = store.begin_submission(who, jobs=2)
+    store.add_bytes(who, refused, 60)
+    store.refuse_submission(refused)
+
+    next_one = store.begin_submission(who, jobs=2)
+    with pytest.raises(OverQuota):
+        store.add_bytes(who, next_one, 41)
+    store.add_bytes(who, next_one, 40)

@@ -123,6 +123,19 @@ def test_a_file_that_grows_while_it_is_read_is_refused(
     assert "over the limit" in told(read, path)
 
 
+def test_a_link_that_changes_under_the_look_is_refused(
+    read: Read, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "link.png").symlink_to(root / "summer" / "cat.png")
+
+    def gone(path: Any, **_: Any) -> str:
+        raise FileNotFoundError(2, "No such file or directory", path)
+
+    monkeypatch.setattr(os, "readlink", gone)
+
+    assert "lies in no folder that may be read" in told(read, root / "link.png")
+
+
 @pytest.mark.parametrize("swapped", ["summer", "summer/cat.png"])
 def test_what_becomes_a_link_after_it_was_looked_at_is_not_followed(
     read: Read, root: Path, monkeypatch: pytest.MonkeyPatch, swapped: str

@@ -31,7 +31,8 @@ def make(wish: UploadWish, seen: TheView) -> Any:
     if wish.size > limit:
         raise InvalidInput("size", f"{wish.size} is over the limit of {limit} bytes")
     key = f"{upload_prefix(seen.tenant)}{uuid4()}"
-    with audited(seen, jobs=0, size=wish.size):
+    with audited(seen, jobs=0) as audit:
+        audit.count(wish.size)
         url, fields = seen.client.objects.presigned_upload(
             key, size=wish.size, seconds=UPLOAD_SECONDS
         )

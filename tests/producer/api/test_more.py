@@ -49,6 +49,9 @@ def test_a_manifest_in_the_bucket_becomes_a_batch(api: httpx.Client, client: Cli
     assert api.get("/v1/batches/bad").status_code == 404
     refused(api.post("/v1/batches", json={"manifest": bad}), 422)
     refused(api.post("/v1/batches", json={"name": "x", "manifest": "/etc/passwd"}), 422)
+    called = {"name": "called", "manifest": good["manifest"], "webhook": "http://169.254.169.254/"}
+    assert refused(api.post("/v1/batches", json=called), 422)["errors"][0]["field"] == "webhook"
+    refused(api.get("/v1/batches/called"), 404)
     gone = {"name": "x", "manifest": client.objects.uri("gone.jsonl")}
     refused(api.post("/v1/batches", json=gone), 404)
 

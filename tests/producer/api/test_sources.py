@@ -122,6 +122,19 @@ def test_what_is_copied_counts_for_the_quota_once(
     assert [entry["bytes"] for entry in book] == [len(png())] * 2
 
 
+def test_what_a_refused_batch_had_copied_counts_all_the_same(
+    guarded: httpx.Client, client: Client, photos: Path
+) -> None:
+    quota = Quota(max_bytes=len(png()))
+    key = bearer(client.store.make_api_key("one", Scope.ADMIN, tenant="one", quota=quota))
+    cat = {**EDIT, "source": str(photos / "cat.png")}
+    rows = [cat, {**EDIT, "source": str(photos / "nothing.png")}]
+
+    refused(guarded.post("/v1/batches", json={"rows": rows}, headers=key), 422)
+
+    assert refused(guarded.post("/v1/jobs", json=cat, headers=key), 429)["code"] == "quota_exceeded"
+
+
 def test_an_upload_counts_when_its_address_is_asked_for_and_not_again(
     guarded: httpx.Client, client: Client
 ) -> None:

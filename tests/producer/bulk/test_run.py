@@ -103,7 +103,7 @@ def test_a_manifest_without_rows_or_with_a_wrong_header_is_refused_as_a_whole(
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-@pytest.mark.parametrize("name", ["", "a" * 201, "two\nlines"])
+@pytest.mark.parametrize("name", ["", "  ", "a" * 201, "two\nlines"])
 def test_a_name_that_no_batch_may_have_is_refused_in_a_dry_run_too(
     submit: Submit, tmp_path: Path, name: str, dry_run: bool
 ) -> None:
