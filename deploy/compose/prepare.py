@@ -1,7 +1,8 @@
 """Gives each process of the compose file a database login and a bucket key of its own.
 
 It runs after `edict migrate`, at every start, as the owner of both: a password that changed in .env
-and a table that is new are taken care of. It may run while everything else does.
+and a table that is new are taken care of. It may run while everything else does. Where one of both
+is only starting, it fails and is started again.
 """
 
 import json
@@ -9,17 +10,13 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import boto3
 import psycopg
-from botocore.config import Config
 from psycopg import sql
 
+from jobs.s3 import make_client
 from jobs.settings import Settings
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 DEPLOY = Path(__file__).resolve().parents[1]
 PROCESSES = ("control", "api", "worker")
@@ -49,7 +46,7 @@ def give_logins(owner_url: str, passwords: Mapping[str, str]) -> None:
 
 def give_bucket(settings: Settings) -> None:
     """Make the bucket unless it is there, and say who may do what in it."""
-    client = _client(settings)
+    client = make_client(settings)
     # SeaweedFS has no other owners.
     with suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
         client.create_bucket(Bucket=settings.s3_bucket)
@@ -74,23 +71,6 @@ def bucket_policy(bucket: str) -> dict[str, Any]:
 def _shipped(name: str, bucket: str) -> str:
     text = (DEPLOY / "s3" / f"{name}.json").read_text()
     return text.replace(":::edict", f":::{bucket}")
-
-
-def _client(settings: Settings) -> "S3Client":
-    secret = settings.s3_secret_access_key
-    return boto3.client(
-        "s3",
-        endpoint_url=settings.s3_endpoint_url,
-        region_name=settings.s3_region,
-        aws_access_key_id=settings.s3_access_key_id,
-        aws_secret_access_key=secret.get_secret_value() if secret else None,
-        # The server may be starting still: ten attempts take more than a minute.
-        config=Config(
-            retries={"mode": "standard", "total_max_attempts": 10},
-            s3={"addressing_style": "path"},
-            proxies={},
-        ),
-    )
 
 
 if __name__ == "__main__":

@@ -62,11 +62,15 @@ def test_what_waits_is_counted_by_model_and_lane(store: JobStore) -> None:
     assert found == {Lane.BULK: ("demo", 1, 2), Lane.INTERACTIVE: ("demo", 1, 0)}
 
 
-def test_quotas_count_a_day(store: JobStore, clock: Clock) -> None:
-    secret = store.make_api_key("one", Scope.SUBMIT, quota=Quota(max_jobs=3, max_bytes=100))
-    key = store.api_key(secret)
+def submitter(store: JobStore, quota: Quota) -> Submitter:
+    """Somebody with a key of this quota."""
+    key = store.api_key(store.make_api_key("one", Scope.SUBMIT, quota=quota))
     assert key is not None
-    who = Submitter(key.id.hex, key.name, key.tenant, key.quota)
+    return Submitter(key.id.hex, key.name, key.tenant, key.quota)
+
+
+def test_quotas_count_a_day(store: JobStore, clock: Clock) -> None:
+    who = submitter(store, Quota(max_jobs=3, max_bytes=100))
 
     done = store.begin_submission(who, jobs=2)
     store.add_bytes(who, done, 60)
@@ -87,10 +91,7 @@ def test_quotas_count_a_day(store: JobStore, clock: Clock) -> None:
 
 
 def test_the_bytes_of_what_was_refused_stay_counted_and_its_jobs_do_not(store: JobStore) -> None:
-    secret = store.make_api_key("one", Scope.SUBMIT, quota=Quota(max_jobs=2, max_bytes=100))
-    key = store.api_key(secret)
-    assert key is not None
-    who = Submitter(key.id.hex, key.name, key.tenant, key.quota)
+    who = submitter(store, Quota(max_jobs=2, max_bytes=100))
 
     refused = store.begin_submission(who, jobs=2)
     store.add_bytes(who, refused, 60)
