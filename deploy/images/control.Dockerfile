@@ -6,8 +6,12 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
 COPY . .
+# What is compiled and packed bears this moment and not that of the build: the same files each time.
+ENV PIP_BUILD_CONSTRAINT=/src/constraints.txt \
+    PIP_CONSTRAINT=/src/constraints.txt \
+    SOURCE_DATE_EPOCH=315532800
 RUN python -m venv /opt/edict \
-    && /opt/edict/bin/pip install --no-cache-dir -c constraints.txt '.[bulk,serve,tracing]'
+    && /opt/edict/bin/pip install --no-cache-dir '.[bulk,serve,tracing]'
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/edict /opt/edict

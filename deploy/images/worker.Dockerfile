@@ -15,8 +15,12 @@ RUN apt-get update \
 FROM python AS build
 WORKDIR /src
 COPY . .
+# What is compiled and packed bears this moment and not that of the build: the same files each time.
+ENV PIP_BUILD_CONSTRAINT=/src/constraints.txt \
+    PIP_CONSTRAINT=/src/constraints.txt \
+    SOURCE_DATE_EPOCH=315532800
 RUN python3 -m venv /opt/edict \
-    && /opt/edict/bin/pip install --no-cache-dir -c constraints.txt '.[tracing,worker]'
+    && /opt/edict/bin/pip install --no-cache-dir '.[tracing,worker]'
 
 FROM python
 COPY --from=build /opt/edict /opt/edict
