@@ -33,5 +33,5 @@ class CarefulChannel(redis.Channel):
 
 
 def be_careful() -> None:
-    """Have all connections to Redis of this process drop them; (sentinels' are kombu's own)."""
+    """Have all connections to Redis of this process drop them."""
     redis.Transport.Channel = CarefulChannel

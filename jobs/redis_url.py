@@ -10,7 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 from jobs.errors import ConfigurationError
 from jobs.settings import Settings, without_password
 
-SCHEMES = ("redis://", "rediss://", "redis+socket://", "sentinel://")
+SOCKET_SCHEME = "redis+socket://"
+SCHEMES = ("redis://", "rediss://", SOCKET_SCHEME)
 _CHECK = "ssl_cert_reqs"
 _CHECKS = ("required", "optional", "none")
 UNTRUSTED = "certificate verify failed"

@@ -24,7 +24,7 @@ from jobs.errors import ConfigurationError
 from jobs.records import Worker
 from jobs.store import JobStore
 from jobs.store.measuring import Figures
-from producer.pulse import Pulse
+from producer.control.pulse import Pulse
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication

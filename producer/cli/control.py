@@ -1,5 +1,7 @@
 """`edict control`: announces due jobs and brings back lost ones."""
 
+import typer
+
 from producer.cli.options import Home, MetricsPort, examples
 from producer.cli.signals import stop_on_signals
 
@@ -18,10 +20,10 @@ def control(home: Home = None, metrics_port: MetricsPort = None) -> None:
     from jobs.logs import configure_logging
     from jobs.settings import load_settings
     from jobs.tracing import start_tracing
-    from producer.control import run_control
+    from producer.control.process import run_control
 
     stop = stop_on_signals()
     configure_logging()
     settings = load_settings(home).require_services()
     start_tracing(settings, "control")
-    run_control(settings, stop, metrics_port=metrics_port)
+    raise typer.Exit(run_control(settings, stop, metrics_port=metrics_port))

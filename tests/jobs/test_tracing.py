@@ -27,7 +27,7 @@ WHAT_PRODUCERS_IMPORT = """
 import sys
 from jobs.settings import load_settings
 from jobs.tracing import start_tracing
-import producer.client, producer.control
+import producer.client, producer.control.process
 start_tracing(load_settings(), "client")
 # (redis-py imports the SDK's metrics by itself, where they are installed.)
 for name in ("jobs.telemetry", "opentelemetry.sdk.trace", "opentelemetry.exporter"):

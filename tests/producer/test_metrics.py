@@ -16,9 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from jobs.database import open_database
 from jobs.errors import ConfigurationError
 from jobs.store import JobStore
+from producer.control.pulse import ANY, Pulse
 from producer.embedded.ports import LOOPBACK, free_ports
 from producer.metrics import ACTIONS, STALLED_SECONDS, Standing, metrics_server
-from producer.pulse import Pulse
 from tests.jobs.factories import Clock, claim, submit
 from worker import metrics as worker_metrics
 
@@ -111,11 +111,24 @@ def test_a_chore_that_hangs_fails_the_health_check(store: JobStore) -> None:
 
     with metrics_server(store, port, pulse):
         assert health() == (200, "ok\n")
-        now += STALLED_SECONDS + 1
-        pulse.beat("leases")
-        assert health() == (503, f"no end for {STALLED_SECONDS:g} s: jobs\n")
-        pulse.beat("jobs")
+        with pulse.during("jobs"), pulse.during("retention"):
+            now += STALLED_SECONDS + 1
+            with pulse.during("leases"):
+                assert health() == (503, f"no end for {STALLED_SECONDS:g} s: jobs\n")
         assert health() == (200, "ok\n")
+
+
+def test_a_process_that_does_nothing_is_healthy_only_while_it_could_not_be_asked() -> None:
+    now = 0.0
+    pulse = Pulse(["jobs"], clock=lambda: now)
+    now += 61
+    assert pulse.late(60) == [ANY]
+    pulse.excuse()
+    assert pulse.late(60) == []
+    with pulse.during("retention"):
+        now += 61
+        assert pulse.late(60) == [ANY]
+    assert pulse.late(60) == []
 
 
 def described() -> set[str]:

@@ -21,7 +21,7 @@ from tests.producer.schedules.conftest import make
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 QUEUE = queue_name("demo")
 
 

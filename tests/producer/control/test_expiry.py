@@ -6,7 +6,7 @@ from sqlalchemy.exc import OperationalError
 from jobs.database import open_database
 from jobs.states import State
 from jobs.store import JobStore
-from producer.expiry import LeaseExpiry
+from producer.control.expiry import LeaseExpiry
 from tests.jobs.factories import LEASE, Clock, claim, queue
 
 
@@ -51,7 +51,7 @@ def expiry(store: JobStore, seconds: Seconds) -> LeaseExpiry:
 def look_for(seconds: Seconds, expiry: LeaseExpiry, total: float) -> None:
     for _ in range(4):
         seconds.pass_by(total / 4)
-        expiry.look()
+        expiry.expire()
 
 
 def test_the_jobs_of_a_worker_that_fell_silent_come_back(
@@ -71,7 +71,7 @@ def test_after_an_outage_workers_have_a_lease_s_time_to_renew(
 ):
     alive, dead = (claim(store, job_id) for job_id in queue(store, 2))
     seconds.pass_by(10 * LEASE)
-    expiry.look()
+    expiry.expire()
     assert {store.job(each.job_id).state for each in (alive, dead)} == {State.RUNNING}
 
     store.heartbeat("w1", {(alive.job_id, alive.token): 0.5}, lease=2 * LEASE)
@@ -99,7 +99,7 @@ def test_a_database_that_fails_again_begins_the_wait_anew(
         for _ in range(3):
             seconds.pass_by(LEASE)
             with pytest.raises(OperationalError):
-                expiry.look()
+                expiry.expire()
     look_for(seconds, expiry, LEASE * 0.9)
     assert store.job(held.job_id).state == State.RUNNING
 

@@ -11,7 +11,8 @@ from jobs.states import State
 from jobs.store.base import utc_now
 from jobs.tables import jobs
 from producer.client import Client
-from producer.control import chores
+from producer.control.chores import chores
+from producer.control.expiry import LeaseExpiry
 from producer.webhooks.sender import WebhookSender
 from tests.jobs.factories import LEASE, submit
 from tests.producer.test_prune import (
@@ -48,7 +49,7 @@ def test_every_chore_of_control_is_within_its_role(client: Client):
         connection.execute(update(jobs).where(jobs.c.id == silent).values(lease_until=then))
 
     # When every chore is done, some of them a second time
-    work = chores(client, threading.Event())
+    work = chores(client, LeaseExpiry(store, lease=LEASE), threading.Event())
     for chore in [*work, *work]:
         chore.run()
     sender = WebhookSender.from_settings(store, client.settings)
