@@ -26,15 +26,10 @@ from .conftest import (
     tiny_model,
     trajectory,
 )
+from .textbook import ddim_update
 
 GRIDS = [(1, 1.0), (2, 0.5), (2, 1.0), (3, 1.0), (7, 0.5), (20, 0.8), (50, 1.0)]
 BDIA = get_sampler("bdia")
-
-
-def ddim_update(x: Tensor, noise: Tensor, alpha: float, alpha_to: float) -> Tensor:
-    """The DDIM step of x from one level to any other; ``alpha`` are alphas_cumprod."""
-    clean = (x - math.sqrt(1 - alpha) * noise) / math.sqrt(alpha)
-    return math.sqrt(alpha_to) * clean + math.sqrt(1 - alpha_to) * noise
 
 
 class Textbook:

@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edict_engine.fixed_point import LatentPair, to_float
 from edict_engine.lanes import Lanes
@@ -12,6 +14,7 @@ from edict_engine.samplers import get_sampler
 from edict_engine.ticket import Ticket
 
 from .conftest import SCHEDULE, FakeModel, drive, fake_noise, start_pair, trajectory
+from .textbook import ddim_generate
 
 SDEDIT = get_sampler("sdedit")
 
@@ -64,6 +67,29 @@ def test_the_round_trip_is_not_exact_and_not_said_to_be() -> None:
     back = drive(SDEDIT.generate(noised(start, parameters), grid, parameters), fake_noise)
     assert not back.equal(start)
     assert not SDEDIT.exact
+
+
+@settings(deadline=None)
+@given(
+    steps=st.integers(1, 30),
+    strength=st.floats(0.1, 1.0),
+    seed=st.integers(0, 99),
+    image=st.integers(0, 99),
+)
+def test_what_comes_back_is_what_the_papers_steps_make_of_the_image_and_the_noise(
+    steps: int, strength: float, seed: int, image: int
+) -> None:
+    parameters = SamplerParameters("sdedit", steps, max(strength, 1 / steps), seed=seed)
+    grid, start = SCHEDULE.grid(steps, parameters.strength), start_pair(image)
+    timesteps = [int(step.timestep) for step in grid]
+    back = drive(SDEDIT.generate(noised(start, parameters), grid, parameters), fake_noise)
+
+    alpha = SCHEDULE.alphas_cumprod[timesteps[0]]
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(start.shape, generator=generator, dtype=torch.float64)
+    x = math.sqrt(alpha) * SCHEDULE.image_scale * to_float(start.x) + math.sqrt(1 - alpha) * noise
+    expected = ddim_generate(x, timesteps, fake_noise)
+    torch.testing.assert_close(SCHEDULE.image_scale * to_float(back.x), expected, atol=1e-6, rtol=0)
 
 
 def test_what_never_asks_is_done_at_its_first_turn_without_a_call_or_harm_to_others() -> None:
