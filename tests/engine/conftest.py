@@ -35,7 +35,11 @@ def tiny_model(dtype: torch.dtype) -> Model:
     return load_model(TINY, dtype=dtype)
 
 
-@pytest.fixture(scope="session", params=[torch.float64, torch.float32, torch.bfloat16], ids=str)
+@pytest.fixture(
+    scope="session",
+    params=[torch.float64, torch.float32, torch.bfloat16, torch.float16],
+    ids=str,
+)
 def each_model(request: pytest.FixtureRequest) -> Model:
     return tiny_model(request.param)
 

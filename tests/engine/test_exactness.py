@@ -26,7 +26,15 @@ def work(
     prompt: str = "a dog",
     direction: str = "invert",
 ) -> Trajectory[LatentPair]:
-    guidance = ClassifierFree(model.embed(""), model.embed(prompt), parameters.guidance)
+    train = model.schedule.train_timesteps
+    low, high = parameters.guidance_interval
+    guidance = ClassifierFree(
+        model.embed(""),
+        model.embed(prompt),
+        parameters.guidance,
+        parameters.guidance_rescale,
+        (low * train, high * train),
+    )
     return trajectory(parameters, pair, direction=direction, guidance=guidance)
 
 
@@ -43,6 +51,8 @@ def finish(lanes: Lanes) -> None:
     strength=st.floats(0.2, 1.0),
     guidance=st.sampled_from([0.0, 1.0, 3.0, 7.5]),
     mix=st.sampled_from([0.5, 0.8765, 0.93, 1.0]),
+    rescale=st.sampled_from([0.0, 0.7, 1.0]),
+    interval=st.sampled_from([(0.0, 1.0), (0.2, 0.8), (0.0, 0.5)]),
     shape=st.tuples(st.just(4), SIDES, SIDES),
     seed=st.integers(0, 99),
 )
@@ -52,10 +62,14 @@ def test_inverting_and_generating_is_the_identity_on_integers(
     strength: float,
     guidance: float,
     mix: float,
+    rescale: float,
+    interval: tuple[float, float],
     shape: tuple[int, int, int],
     seed: int,
 ) -> None:
-    parameters = SamplerParameters("edict", steps, max(strength, 1 / steps), guidance, mix)
+    parameters = SamplerParameters(
+        "edict", steps, max(strength, 1 / steps), guidance, mix, rescale, interval
+    )
     start = start_pair(seed, shape)
     with Engine(each_model, rungs=(2,)) as engine:
         inverted = engine.submit(work(each_model, parameters, start)).result()

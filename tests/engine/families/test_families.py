@@ -101,7 +101,7 @@ def test_an_inverted_latent_is_the_same_bits_alone_or_beside_any_others(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["sd15", "sd3"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_so_it_is_in_bfloat16(folders: dict[str, Path], family: str) -> None:
     alone, together = inverted_alone_and_in_company(
         load_model(folders[family], dtype=torch.bfloat16)
