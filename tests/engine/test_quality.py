@@ -3,17 +3,20 @@
 import math
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+from torchmetrics.functional.image.lpips import learned_perceptual_image_patch_similarity
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
 from edict_engine.editor import Editor
 from edict_engine.engine import Engine
 from edict_engine.errors import Cancelled, ModelNotFound, ModelNotUsable, ParameterError
+from edict_engine.images import to_pixels
 from edict_engine.parameters import SamplerParameters
 from edict_engine.quality import measures, words
 from edict_engine.quality.comparison import (
@@ -36,8 +39,9 @@ from edict_engine.quality.records import (
 )
 from edict_engine.quality.similarity import Clip
 from edict_engine.samplers import SAMPLERS
+from tests.weights import place_lpips, write_clip
 
-from .conftest import TINY, tiny_model
+from .conftest import tiny_model
 
 FEW = SamplerParameters(steps=2, strength=1.0, guidance=7.0)
 EXACT = {name for name, sampler in SAMPLERS.items() if sampler.exact}
@@ -73,18 +77,16 @@ def never() -> bool:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random CLIP."""
-    torch.manual_seed(0)
-    tokenizer = CLIPTokenizer.from_pretrained(TINY / "tokenizer")
-    layers = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    text = {"vocab_size": len(tokenizer), "num_hidden_layers": 1, **layers, **ends}
-    vision = {"image_size": 32, "patch_size": 8, "num_hidden_layers": 1, **layers}
-    folder = tmp_path_factory.mktemp("clip")
-    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
-    CLIPModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return write_clip(tmp_path_factory.mktemp("clip"))
+
+
+@pytest.fixture
+def lpips(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[measures.Lpips]:
+    place_lpips(monkeypatch, tmp_path)
+    found = measures.find_lpips()
+    assert found is not None
+    yield found
+    measures._load_lpips.cache_clear()
 
 
 class TestMeasures:
@@ -130,6 +132,19 @@ class TestMeasures:
         assert str(tmp_path) in (measures.why_no_lpips() or "")
         assert measures.find_lpips() is None
 
+    def test_with_its_weights_lpips_is_that_of_torchmetrics(self, lpips: measures.Lpips) -> None:
+        one, other = to_pixels(photo(0)), to_pixels(photo(1))
+        expected = learned_perceptual_image_patch_similarity(one[None], other[None], "alex")
+        assert lpips(one, other) == pytest.approx(expected.item(), rel=1e-5)
+        assert lpips(one, other) > lpips(one, one + 0.01) > lpips(one, one) == 0
+        assert measures.compare(photo(1), photo(0), lpips).lpips == lpips(other, one)
+
+    def test_threads_that_measure_lpips_at_once_do_not_mix(self, lpips: measures.Lpips) -> None:
+        pairs = [(to_pixels(photo(seed)), to_pixels(photo(seed + 1))) for seed in range(12)]
+        alone = [lpips(*pair) for pair in pairs]
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(lambda pair: lpips(*pair), pairs)) == alone
+
 
 class TestWords:
     @pytest.mark.parametrize(
@@ -174,6 +189,17 @@ class TestClip:
         assert found != clip.similarity(photo(1), "a cat")
         assert found != clip.similarity(photo(), "a dog")
         assert math.isfinite(clip.similarity(photo(), "word " * 200))
+
+    def test_it_is_what_clip_itself_says(self, folder: Path) -> None:
+        model, tokenizer = (kind.from_pretrained(folder) for kind in (CLIPModel, CLIPTokenizer))
+        size = {"height": 32, "width": 32}
+        prepare = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=size)
+        pixels = prepare(photo(), return_tensors="pt").pixel_values
+        with torch.inference_mode():
+            said = model(pixel_values=pixels, **tokenizer("a cat", return_tensors="pt"))
+        # CLIP's own logits are the cosines times a scale that it learnt.
+        cosine = said.logits_per_image.item() / model.logit_scale.exp().item()
+        assert Clip(folder).similarity(photo(), "a cat") == pytest.approx(cosine, abs=1e-5)
 
     def test_what_is_no_clip_model_is_refused(self, folder: Path, tmp_path: Path) -> None:
         with pytest.raises(ModelNotFound, match="no folder"):

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from edict_engine.errors import EngineError
+from edict_engine.quality import measures
+from tests.weights import place_lpips, write_clip
 from tests.worker.conftest import TINY_MODEL, picture
 from worker.quality.__main__ import _parser, _run
 from worker.quality.inputs import InputError
@@ -117,6 +119,41 @@ def test_a_bad_row_is_named_by_number_and_field_and_the_others_are_edited(folder
     for number, text in expected.items():
         assert text in said[f"row {number}"]
         assert f"row {number}" in done.stderr
+
+
+def test_an_edit_is_judged_by_the_clip_model_that_is_given(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    order = {"image": "one.png", "base_prompt": "a cat", "edit_prompt": "a blue cat"}
+    manifest = folder / "edits.jsonl"
+    manifest.write_text(json.dumps(order))
+
+    for given in ([], ["--clip", write_clip(tmp_path / "clip")]):
+        assert compare("edits", manifest, "--json", *given) == 0
+
+        found = json.loads(capsys.readouterr().out)
+        judged = [row["clip"] for row in found["rows"]]
+        assert ("clip" in found["absent"]) == (not given)
+        assert all(-1 <= each <= 1 for each in judged) if given else set(judged) == {None}
+
+
+def test_lpips_is_in_the_table_where_its_weights_are(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    (folder / "broken.jpg").unlink()
+    place_lpips(monkeypatch, tmp_path)
+
+    assert compare("reconstruction", folder, "--prompt", "a cat", "--json") == 0
+
+    measures._load_lpips.cache_clear()
+    found = json.loads(capsys.readouterr().out)
+    rows = {row["method"]: row["lpips"] for row in found["rows"]}
+    assert found["absent"] == {}
+    assert rows["edict"] == pytest.approx(rows["vae"], abs=1e-6)
+    assert min(rows.values()) > 0
 
 
 REFUSED = [
