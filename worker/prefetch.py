@@ -6,9 +6,9 @@ from pathlib import Path
 
 from edict_engine.checkpoint import find_checkpoint
 from edict_engine.errors import EngineError, ModelUnreachable
-from edict_engine.lora import Adapter, find_adapters
+from edict_engine.lora import find_adapters
 from jobs.errors import ConfigurationError, ServiceUnavailable
-from jobs.model_names import split_name
+from worker.models import sources_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def prefetch(models: tuple[str, ...]) -> Iterator[Fetched]:
 
 
 def _fetch(model: str) -> Fetched:
-    parts = split_name(model)
-    found = find_checkpoint(parts.source, revision=parts.revision)
-    find_adapters([Adapter(each.source, each.scale, each.revision) for each in parts.adapters])
+    named = sources_of(model)
+    found = find_checkpoint(named.source, revision=named.revision)
+    find_adapters(named.adapters)
     return Fetched(model, found.revision, found.folder)

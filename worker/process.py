@@ -26,7 +26,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from edict_engine.compiled import INDUCTOR
 from edict_engine.editor import Editor
 from edict_engine.engine import Engine
-from edict_engine.lora import Adapter
 from edict_engine.model import Model, load_model
 from edict_engine.numerics import fastest_dtype
 from edict_engine.probe import probe_rungs
@@ -36,7 +35,6 @@ from jobs.errors import ConfigurationError, InvalidInput
 from jobs.lanes import INTERACTIVE_PRIORITY, Lane
 from jobs.logs import name_process
 from jobs.messages import RUN_SHARD, Shard, queue_name
-from jobs.model_names import split_name
 from jobs.objects import ObjectStore
 from jobs.previews import Previews
 from jobs.records import Worker
@@ -50,6 +48,7 @@ from worker.health import DeviceHealth
 from worker.isolation import Isolation
 from worker.leases import LeaseKeeper
 from worker.metrics import DeviceSampler
+from worker.models import sources_of
 from worker.noise import NoiseFinder
 from worker.perform import Performer
 from worker.previews import Previewer
@@ -130,15 +129,15 @@ def _load(settings: Settings, model: str, torch_device: str) -> Model:
     dtype: torch.dtype = fastest_dtype(device) if auto else getattr(torch, settings.dtype)
     compiles = settings.compile == "on" or (settings.compile == "auto" and device.type == "cuda")
     try:
-        parts = split_name(model)
+        named = sources_of(model)
     except ValueError as error:
         raise ConfigurationError(f"--model {model!r} {error}") from None
     return load_model(
-        parts.source,
-        revision=parts.revision,
+        named.source,
+        revision=named.revision,
         device=device,
         dtype=dtype,
-        adapters=[Adapter(each.source, each.scale, each.revision) for each in parts.adapters],
+        adapters=named.adapters,
         # Jobs and queues know it by this name.
         name=parse_model(model)[0],
         vae_tile=settings.vae_tile_pixels,

@@ -39,7 +39,8 @@ class Precision(StrEnum):
 
 
 Source = Annotated[
-    str, typer.Option("--model", metavar="NAME", help="demo, a folder, or a hub id.")
+    str,
+    typer.Option("--model", metavar="NAME", help="demo, a folder, or a hub id; @REVISION pins."),
 ]
 Dtype = Annotated[Precision, typer.Option("--dtype", help="The network's precision.")]
 Device = Annotated[

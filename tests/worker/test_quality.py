@@ -159,6 +159,7 @@ def test_lpips_is_in_the_table_where_its_weights_are(
 REFUSED = [
     (["reconstruction", "docs", "--prompt", "a", "--strength", "2"], "strength is 2.0"),
     (["reconstruction", "docs", "--prompt", "a", "--device", "abacus"], "'abacus'"),
+    (["reconstruction", "docs", "--prompt", "a", "--model", "demo+lora=a:x"], "scale 'x'"),
     (["edits", "nothing.jsonl"], "nothing.jsonl is no file"),
     (["edits", "README.md"], "no image is left"),
 ]

@@ -13,7 +13,7 @@ import transformers
 
 from edict_engine.editor import Editor
 from edict_engine.engine import Engine
-from edict_engine.model import load_model
+from edict_engine.model import Model, load_model
 from edict_engine.parameters import SamplerParameters
 from edict_engine.quality import measures, words
 from edict_engine.quality.comparison import (
@@ -34,6 +34,7 @@ from edict_engine.quality.records import (
     ReconstructionRow,
 )
 from edict_engine.quality.similarity import Clip
+from worker.models import sources_of
 from worker.quality import report
 from worker.quality.inputs import (
     Captioned,
@@ -182,10 +183,24 @@ def _comparison(
 ) -> Iterator[Comparison]:
     # A bar that is drawn over and over is no line of a log.
     transformers.utils.logging.disable_progress_bar()
-    dtype: torch.dtype = getattr(torch, settings.dtype)
-    model = load_model(settings.model, device=_device(settings.device), dtype=dtype)
+    model = _load(settings)
     with Engine(model, rungs=(settings.rows,)) as engine:
         yield Comparison(settings, parameters, Editor(model, engine), stop)
+
+
+def _load(settings: Settings) -> Model:
+    try:
+        named = sources_of(settings.model)
+    except ValueError as error:
+        raise InputError(f"the model {settings.model!r} {error}") from None
+    dtype: torch.dtype = getattr(torch, settings.dtype)
+    return load_model(
+        named.source,
+        revision=named.revision,
+        device=_device(settings.device),
+        dtype=dtype,
+        adapters=named.adapters,
+    )
 
 
 def _device(name: str) -> torch.device:
