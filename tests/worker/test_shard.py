@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sqlalchemy import event
 
@@ -207,6 +208,29 @@ def test_one_bad_edit_of_an_image_leaves_the_others_alone(bench: Bench):
 
     assert good.state == State.SUCCEEDED
     assert (bad.state, bad.error_code) == (State.FAILED, "prompt_too_long")
+
+
+def test_an_edit_that_diverges_fails_with_its_place_and_its_neighbours_succeed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    # Given a network that has no number to say to one of the prompts, from timestep 250 on
+    model = bench.editor.model
+    sick, predict = model.embed("poison").hidden, model._family.predict
+
+    def poisoned(sample, timesteps, contexts, attention):
+        noise = predict(sample, timesteps, contexts, attention)
+        told = (contexts.hidden == sick).flatten(1).all(1)
+        return noise.masked_fill((told & (timesteps >= 250))[:, None, None, None], torch.nan)
+
+    monkeypatch.setattr(model._family, "predict", poisoned)
+
+    # When it is asked beside another prompt, at the timesteps 250 and 0
+    good, bad, back = bench.run(bench.edit(), bench.edit("poison"), bench.reconstruction())
+
+    assert (good.state, back.state) == (State.SUCCEEDED, State.SUCCEEDED)
+    assert back.result.exact
+    assert (bad.state, bad.error_code) == (State.FAILED, "diverged")
+    assert "at step 0 (timestep 250)" in bad.error_message
 
 
 def test_jobs_that_sql_does_not_call_due_are_not_run(bench: Bench):
