@@ -4,7 +4,11 @@ import math
 
 import pytest
 import torch
-from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.functional import mean_squared_error
+from torchmetrics.functional.image import (
+    peak_signal_noise_ratio,
+    structural_similarity_index_measure,
+)
 
 from edict_engine.metrics import mse, psnr, ssim
 
@@ -22,6 +26,13 @@ def test_bytes_are_subtracted_without_wrapping_around() -> None:
 def test_psnr_of_a_hundredth_of_the_range_is_forty_decibels() -> None:
     assert psnr(torch.zeros(3), torch.full((3,), 0.02)) == pytest.approx(40)
     assert psnr(torch.zeros(3), torch.full((3,), 2.55), peak=255) == pytest.approx(40)
+
+
+def test_mse_and_psnr_are_those_of_torchmetrics() -> None:
+    one, other = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert mse(one, other) == pytest.approx(mean_squared_error(one, other).item())
+    expected = peak_signal_noise_ratio(one[None], other[None], data_range=2.0)
+    assert psnr(one, other) == pytest.approx(expected.item(), abs=1e-4)
 
 
 def test_equal_images_have_infinite_psnr() -> None:
