@@ -140,11 +140,18 @@ class Child:
             return process.poll()
 
     def wait(self, timeout: float | None = None) -> int | None:
-        """Wait for its end: the exit status, or None after `timeout` seconds."""
+        """Wait for its end: the exit status, or None after `timeout` seconds.
+
+        Somebody else may start it again meanwhile; its end is that of the process that ran.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self.is_running and (deadline is None or time.monotonic() < deadline):
+        process = self._process
+        while self._runs(process) and (deadline is None or time.monotonic() < deadline):
             time.sleep(_POLL_SECONDS)
-        return self.poll()
+        return None if process is None else process.returncode
+
+    def _runs(self, process: "subprocess.Popen[bytes] | None") -> bool:
+        return self.is_running and self._process is process
 
     def stop(self, timeout: float = 10.0) -> int | None:
         """Ask it to end and wait; after `timeout` seconds kill it and its process group."""

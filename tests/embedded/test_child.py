@@ -170,3 +170,18 @@ print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)
 """
     with owner(code) as process:
         assert read_line(process) == "5"
+
+
+def test_who_waits_for_a_child_that_another_starts_again_is_told_of_its_end() -> None:
+    child = Child("sleep", SLEEP)
+    with child:
+        ended = []
+        waiting = threading.Thread(target=lambda: ended.append(child.wait(10)))
+        waiting.start()
+        time.sleep(0.1)
+        os.kill(child.pid, signal.SIGKILL)
+        while child.is_running:
+            pass
+        child.start()
+        waiting.join()
+    assert ended == [-signal.SIGKILL]
