@@ -29,7 +29,8 @@ PICTURES = 3
 FIRST = PICTURES * len(ANIMALS)
 """Jobs from before the migration: enough that it comes in their middle."""
 FEW = ANIMALS[:3]
-TOTAL = FIRST + 2 * PICTURES * len(FEW)
+TOTAL = FIRST + PICTURES * len(FEW) + FIRST
+"""Those of the last batch are many, too: the old version is to leave in their middle."""
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ def test_a_fleet_is_upgraded_while_it_works(
         eventually(lambda: "control.started" in said(controls[1]))
         new_pids = device_of(workers[1])
         submit(old, deployment, photographs, "second")
-        submit(new, deployment, photographs, "third")
+        submit(new, deployment, photographs, "third", ANIMALS)
         eventually(lambda: ended(engine) > FIRST)
 
         # When the old ones are told to stop
