@@ -40,9 +40,18 @@ class Batched(Generic[A, R]):
         self.width = width
 
     def __call__(self, rows: Sequence[A]) -> list[R]:
+        """Return what each of 1 to ``width`` rows becomes, and keep it."""
+        results = self.make(rows)
+        self.keep(rows, results)
+        return results
+
+    def make(self, rows: Sequence[A]) -> list[R]:
         """Return what each of 1 to ``width`` rows becomes."""
         idle = [rows[0]] * (self.width - len(rows))
         return list(self._function([*rows, *idle]))[: len(rows)]
+
+    def keep(self, rows: Sequence[A], results: Sequence[R]) -> None:
+        """Let ``known`` say what became of ``rows``, if such things are kept."""
 
     def known(self, row: A) -> R | None:  # noqa: ARG002
         """Return what ``row`` becomes, if that takes no call. For any thread."""
@@ -60,15 +69,20 @@ class Remembering(Batched[A, R]):
         self._results: OrderedDict[A, R] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __call__(self, rows: Sequence[A]) -> list[R]:
+    def make(self, rows: Sequence[A]) -> list[R]:
         """Call the function for those that are not known, each once."""
         found = {row: result for row in rows if (result := self.known(row)) is not None}
         missing = [row for row in dict.fromkeys(rows) if row not in found]
         if missing:
-            made = dict(zip(missing, super().__call__(missing), strict=True))
-            self._keep(made)
-            found |= made
+            found |= dict(zip(missing, super().make(missing), strict=True))
         return [found[row] for row in rows]
+
+    def keep(self, rows: Sequence[A], results: Sequence[R]) -> None:
+        """Keep ``results``; from now on any thread may be handed them."""
+        with self._lock:
+            self._results |= zip(rows, results, strict=True)
+            while len(self._results) > self._kept:
+                self._results.popitem(last=False)
 
     def known(self, row: A) -> R | None:
         """Return what was kept."""
@@ -76,12 +90,6 @@ class Remembering(Batched[A, R]):
             if row in self._results:
                 self._results.move_to_end(row)
             return self._results.get(row)
-
-    def _keep(self, made: dict[A, R]) -> None:
-        with self._lock:
-            self._results |= made
-            while len(self._results) > self._kept:
-                self._results.popitem(last=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,9 +170,12 @@ class Calls:
         """Hand the results out; return the error if there are none."""
         function, rows = calls[0].function, [call.row for call in calls]
         try:
-            results = self._evaluate(lambda: function(rows))
+            results = self._evaluate(lambda: function.make(rows))
         except Exception as error:
             return error
+        # Not before: who is handed a kept result does not wait for the device, which may still
+        # have been computing it.
+        function.keep(rows, results)
         for call, result in zip(calls, results, strict=True):
             call.ticket.advance()
             call.ticket.succeed(result)

@@ -1,6 +1,6 @@
 """What waits together shares a call, and nobody's result shows it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -153,6 +153,23 @@ def test_what_is_remembered_is_known_without_a_call_and_asked_for_once_in_a_batc
     assert remembering([3, 1]) == [6, 2]
     assert (remembering.known(1), remembering.known(2), remembering.known(3)) == (2, None, 6)
     assert function.batches[1:] == [[3, 3, 3, 3]]
+
+
+def test_nobody_is_handed_what_the_device_is_still_computing() -> None:
+    # Given a device that goes on after the function has returned, as a GPU does
+    remembering, known_meanwhile = Remembering(Doubling(), 1, kept=2), list[int | None]()
+
+    def evaluate(function: Callable[[], list[int]]) -> list[int]:
+        results = function()
+        known_meanwhile.append(remembering.known(1))
+        return results
+
+    calls = Calls(evaluate)
+    [ticket] = queue(calls, remembering, [1])
+    calls.serve()
+    # Then the result is known when the device is done with it, and not before
+    assert known_meanwhile == [None]
+    assert remembering.known(1) == ticket.result(0) == 2
 
 
 def test_all_that_wait_can_be_failed() -> None:
