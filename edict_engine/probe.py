@@ -68,19 +68,22 @@ def probe_rungs(
     """Return those of ``candidates`` (row counts) that fit, for latents of (C, H, W).
 
     They are tried from the smallest up to the first that does not fit. The smallest is always
-    kept: whether a trajectory fits there is for the trajectory to find out. On a CPU nothing is
-    tried and all are kept, since the system would end the process rather than refuse memory.
+    kept: whether a trajectory fits there is for the trajectory to find out. It is tried all the
+    same, because the first call of a shape is where it is compiled: no job should wait for that,
+    and no other thread should be using the device while a CUDA graph is recorded.
+    On a CPU nothing is tried and all are kept, since the system would end the process rather than
+    refuse memory.
     """
     ladder = sorted(candidates)
     if model.device.type != "cuda":
         return tuple(ladder)
-    fitting = ladder[:1]
-    for rows in ladder[1:]:
+    fitting: list[int] = []
+    for rows in ladder:
         if not _fits(model, latent_shape, rows):
             break
         fitting.append(rows)
     memory.release()
-    return tuple(fitting)
+    return tuple(fitting or ladder[:1])
 
 
 def _fits(model: Probed, latent_shape: LatentShape, rows: int) -> bool:

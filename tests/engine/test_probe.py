@@ -63,7 +63,12 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Limited]:
 
 @pytest.mark.parametrize(
     ("limit", "fitting", "tried"),
-    [(100, (2, 8, 16, 32), [8, 16, 32]), (16, (2, 8, 16), [8, 16, 32]), (1, (2,), [8])],
+    [
+        (100, (2, 8, 16, 32), [2, 8, 16, 32]),
+        (16, (2, 8, 16), [2, 8, 16, 32]),
+        (2, (2,), [2, 8]),
+        (1, (2,), [2]),
+    ],
 )
 def test_rungs_are_tried_upwards_until_one_does_not_fit(
     limited: Callable[[int], Limited], limit: int, fitting: tuple[int, ...], tried: list[int]
@@ -76,7 +81,7 @@ def test_rungs_are_tried_upwards_until_one_does_not_fit(
 def test_a_rung_that_leaves_too_little_is_not_taken(
     limited: Callable[[int], Limited], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shares = iter([0.5, 0.1])
+    shares = iter([0.5, 0.5, 0.1])
     monkeypatch.setattr(memory, "free_share", lambda _: next(shares))
     assert probe_rungs(limited(100), SHAPE, (2, 8, 16, 32)) == (2, 8)
 
