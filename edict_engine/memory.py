@@ -2,13 +2,21 @@
 
 import torch
 
+#: What errors say that have no class of their own: of the CPU's allocator, and of CUDA's driver and
+#: libraries, which take memory past torch's allocator.
+SAYINGS = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
 
 def ran_out(error: Exception) -> bool:
     """Tell whether ``error`` says that an allocation failed, on a GPU or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # The CPU's allocator has no class of its own.
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(saying in str(error) for saying in SAYINGS)
 
 
 def release() -> None:

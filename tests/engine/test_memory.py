@@ -201,6 +201,18 @@ def test_a_cancelled_trajectory_does_not_start_again() -> None:
     assert other.result(0).equal(at_rung(2, 1))
 
 
+@pytest.mark.parametrize(
+    "saying",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_memory_that_cudas_own_libraries_did_not_get_counts(saying: str) -> None:
+    assert ran_out(RuntimeError(saying))
+
+
 def test_the_cpus_allocator_counts_and_other_errors_do_not() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
