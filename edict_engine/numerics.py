@@ -61,8 +61,10 @@ def extended(fingerprint: str, **options: object) -> str:
 
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
-        major, minor = torch.cuda.get_device_capability(device)
-        return f"cuda:sm_{major}{minor}"
+        # cuBLAS promises the same bits on cards of one architecture with as many multiprocessors:
+        # an A10 and an RTX 3090 are both sm_86.
+        card = torch.cuda.get_device_properties(device)
+        return f"cuda:sm_{card.major}{card.minor}x{card.multi_processor_count}"
     if device.type == "cpu":
         return f"cpu:{torch.backends.cpu.get_cpu_capability()}"
     return device.type

@@ -130,7 +130,7 @@ def test_other_pixels_are_measured_and_told(bench: Bench, client: Client):
     [job] = bench.run(bench.edit())
     recipe = read_recipe(image(bench, job), "a file")
     other = encode(Image.new("RGB", (64, 64), "teal"), recipe, OutputOptions())
-    elsewhere = recipe.model_copy(update={"fingerprint": "cuda:sm_90;rows=8"})
+    elsewhere = recipe.model_copy(update={"fingerprint": "cuda:sm_90x132;rows=8"})
 
     with working(bench):
         here = reproduce(client, recipe, other)
@@ -140,7 +140,7 @@ def test_other_pixels_are_measured_and_told(bench: Bench, client: Client):
     assert here.same_noise
     assert "though device, versions, batch shape and noise are the same" in str(here)
     assert there.psnr == here.psnr
-    assert "as expected on other hardware or versions: then cuda:sm_90;rows=8" in str(there)
+    assert "as expected on other hardware or versions: then cuda:sm_90x132;rows=8" in str(there)
 
 
 def recipe_of(bench: Bench) -> tuple[Recipe, bytes]:
