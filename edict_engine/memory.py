@@ -1,5 +1,7 @@
 """When a device runs out of memory."""
 
+from contextlib import suppress
+
 import torch
 
 #: What errors say that have no class of their own: of the CPU's allocator, and of CUDA's driver and
@@ -22,7 +24,9 @@ def ran_out(error: Exception) -> bool:
 def release() -> None:
     """Give cached blocks back to the device, so that batches of another shape find room."""
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        # A broken device says so at its next call, to those who wait for the answer to that.
+        with suppress(RuntimeError):
+            torch.cuda.empty_cache()
 
 
 def free_share(device: torch.device) -> float:

@@ -213,6 +213,23 @@ def test_memory_that_cudas_own_libraries_did_not_get_counts(saying: str) -> None
     assert ran_out(RuntimeError(saying))
 
 
+def test_a_device_that_breaks_while_memory_is_given_back_leaves_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a device that runs out of memory, and then does nothing any more
+    def broken() -> None:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", broken)
+    bench = Bench(2, 4, device=SmallDevice(2))
+    tickets = [bench.add(seed) for seed in range(2)]
+    # When the batch is halved
+    bench.finish()
+    # Then what waits goes on, and would hear of the fault from its next call
+    assert [ticket.rung for ticket in tickets] == [2, 2]
+
+
 def test_the_cpus_allocator_counts_and_other_errors_do_not() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
