@@ -79,7 +79,7 @@ def load_model(
     family = kind(networks, index)
     fuse_adapters(family, found)
     tile_vae(networks.vae, vae_tile)
-    _place(family, device)
+    place(family, device)
     named = replace(
         checkpoint,
         name=name or checkpoint.name,
@@ -326,7 +326,7 @@ def _load_networks(
     return Networks(**parts)
 
 
-def _place(family: Family, device: torch.device) -> None:
+def place(family: Family, device: torch.device) -> None:
     """Move the networks to ``device``, ready to run."""
     networks = family.networks
     for network in networks.all:

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from bench.engine import alternatives, auxiliary, loop, recipe
 from bench.engine.models import MODEL, Models
+from bench.tables import table
 from edict_engine.compiled import INDUCTOR
 from edict_engine.model import Model
 from edict_engine.parameters import SamplerParameters
@@ -152,14 +153,6 @@ def tables(figures: Figures) -> list[Table]:
             [list(asdict(one).values()) for one in figures.widths],
         ),
     ]
-
-
-def table(title: str, headings: Sequence[str], lines: Sequence[Sequence[object]]) -> Table:
-    """Lay out numbers with three significant digits."""
-    made = Table(*headings, title=title)
-    for line in lines:
-        made.add_row(*(f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in line))
-    return made
 
 
 def main() -> None:

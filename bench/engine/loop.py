@@ -68,7 +68,7 @@ class Clocked:
         """Time one call, up to the end of its work on the device."""
         begun = time.perf_counter()
         noise = self._model.denoise(latents, timesteps, contexts, controls)
-        synchronise(self._model)
+        synchronise(self._model.device)
         self.seconds += time.perf_counter() - begun
         self.rows += len(latents)
         return noise
@@ -124,7 +124,7 @@ def plain_loop(model: Model, lanes: int, calls: int) -> float:
             noise = model.denoise(torch.cat([latents, latents]), timesteps, contexts)
             uncond, cond = noise.float().chunk(2)
             latents = latents - 0.01 * (uncond + 3.0 * (cond - uncond))
-        synchronise(model)
+        synchronise(model.device)
         return 2 * lanes * calls / (time.perf_counter() - begun)
 
 
@@ -184,10 +184,10 @@ def scaling(model: Model, parameters: SamplerParameters, most: int = max(LANES))
     return [run(model, parameters, lanes) for lanes in counts]
 
 
-def synchronise(model: Model) -> None:
+def synchronise(device: torch.device) -> None:
     """Wait for a GPU's work; a CPU has none in flight."""
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def held_megabytes(model: Model) -> float:

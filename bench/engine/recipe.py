@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from bench.engine.loop import synchronise
 from edict_engine.conditioning import Conditioning
 from edict_engine.engine import Engine
 from edict_engine.fixed_point import LatentPair, quantise, to_float
@@ -66,6 +67,7 @@ class Recipe:
         for latent in latents:
             inverted.append(self._invert(latent.to(self._model.dtype)))
             self._generate(inverted[-1], EDIT)
+        synchronise(self._model.device)
         seconds = time.perf_counter() - begun
         back = [self._generate(pair, BASE)[0] for pair in inverted]
         return row(name, self._parameters.steps, seconds, back, latents)
@@ -91,7 +93,7 @@ class Recipe:
         return pair
 
     def _noise(self, latent: Tensor, step: Step, prompt: str) -> Tensor:
-        timestep = torch.tensor([step.timestep])
+        timestep = torch.tensor([step.timestep], device=latent.device)
         uncond, cond = (
             self._model.denoise(
                 latent[None], timestep, Conditioning.stack([self._model.embed(text)])
@@ -155,9 +157,11 @@ def coefficients(step: Step) -> tuple[float, float]:
 def warm_up(model: Model, rows: int) -> None:
     """Pay for embedding the prompts and for the first call of a shape outside the clock."""
     contexts = [model.embed(text) for text in (BASE, EDIT, "")]
-    latents = torch.zeros(rows, *model.latent_shape(model.default_size, model.default_size))
-    timesteps = torch.zeros(rows, dtype=torch.int64)
+    shape = model.latent_shape(model.default_size, model.default_size)
+    latents = torch.zeros(rows, *shape, device=model.device)
+    timesteps = torch.zeros(rows, dtype=torch.int64, device=model.device)
     model.denoise(latents, timesteps, Conditioning.stack(contexts[:1]).padded(rows))
+    synchronise(model.device)
 
 
 def row(name: str, steps: int, seconds: float, back: list[Tensor], starts: list[Tensor]) -> Row:
@@ -172,13 +176,17 @@ def times_recipe(row: Row, rows: Sequence[Row]) -> float:
     return row.images_per_second / base.images_per_second
 
 
-def make_latents(model: Model, count: int) -> list[Tensor]:
-    """Latents of ``count`` smooth random images: real enough for the error, same for all rows."""
+def make_images(size: int, count: int) -> list[Tensor]:
+    """Make smooth random pixels (3, ``size``, ``size``) in [-1, 1], always the same."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, 3, 4, 4, generator=generator) * 2 - 1
-    size = (model.default_size, model.default_size)
-    images = torch.nn.functional.interpolate(coarse, size, mode="bicubic").clamp(-1, 1)
-    return [model.encode(image) for image in images]
+    smooth = torch.nn.functional.interpolate(coarse, (size, size), mode="bicubic")
+    return list(smooth.clamp(-1, 1))
+
+
+def make_latents(model: Model, count: int) -> list[Tensor]:
+    """Latents of such images: real enough for the error, same for all rows."""
+    return [model.encode(image) for image in make_images(model.default_size, count)]
 
 
 def measure(

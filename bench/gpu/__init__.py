@@ -1,0 +1,1 @@
+"""The engine's figures on a GPU: ``python -m bench.gpu``."""
