@@ -13,8 +13,9 @@ from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
 from bench.gpu.__main__ import parse
-from bench.gpu.networks import PROMPT, SD15, TINY, build, make_unet
-from bench.gpu.rates import count_operations
+from bench.gpu.measurement import Measurement
+from bench.gpu.networks import PROMPT, SD15, TINY, as_model, build, make_unet
+from bench.gpu.rates import Rate, Yardstick, count_operations
 from tests.engine.families.checkpoints import SD15_UNET, SD_VAE
 
 ROOT = Path(__file__).parents[1]
@@ -81,6 +82,27 @@ def test_what_there_is_no_time_for_is_left_out_and_the_rest_printed() -> None:
     assert done.returncode == 0, done.stderr
     assert "2 rows compiled: no time was left" in done.stdout
     assert "1 images of 3: no time was left" in done.stdout
+
+
+def test_the_largest_compiled_row_count_that_fits_is_the_engines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a compiled network that holds four rows
+    def rate(_: Yardstick, __: Any, rows: int, *, compiled: bool) -> Rate:
+        if rows > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return Rate(rows, compiled, 1.0, 1000.0, 1.0, 0.5, None)
+
+    monkeypatch.setattr(sys, "argv", ["bench.gpu", "--device", "cpu", "--model", "tiny"])
+    monkeypatch.setattr(Yardstick, "rate", rate)
+    measurement = Measurement(parse())
+    model = as_model(build(TINY, 32, torch.device("cpu"), torch.float32), "eager")
+    # When it is timed at every one
+    largest = measurement._compiled_rates(model, (2, 4, 8))
+    # Then the largest is left out with the reason, and the next taken
+    assert largest == 4
+    assert [one.rows for one in measurement.figures.rates] == [4, 2]
+    assert "8 rows compiled: memory ran out" in measurement.figures.left_out
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,8 @@ def show(figures: Figures) -> None:
     for made in figures.tables():
         console.print(made)
     if figures.times_recipe is not None:
-        console.print(f"the engine does {figures.times_recipe:.3g} times the recipe's images")
+        times = f"{figures.times_recipe:.3g} times the recipe's images a second"
+        console.print(f"at as many steps (reckoned for the recipe) the engine does {times}")
     for rows, reason in figures.not_compiled.items():
         console.print(f"not compiled, {rows} rows: {reason}")
     for one in figures.left_out:

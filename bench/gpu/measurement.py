@@ -90,26 +90,34 @@ class Measurement:
             if largest and self._spent() > COMPILING:
                 self.figures.left_out.append(f"{count} rows compiled: no time was left")
                 continue
-            try:
-                rate = self.figures.yardstick.rate(model, count, compiled=True)
-            except Exception as error:
-                if not memory.ran_out(error):
-                    raise
-                self.figures.left_out.append(f"{count} rows compiled: memory ran out")
+            if not self._compiled_rate(model, count):
+                # Here, where no traceback holds on to any tensors.
                 memory.release()
-                continue
-            largest = largest or count
-            if count not in model.not_compiled:
-                self.figures.rates.append(rate)
+                self.figures.left_out.append(f"{count} rows compiled: memory ran out")
+            else:
+                largest = largest or count
         return largest or min(rows)
+
+    def _compiled_rate(self, model: Model, rows: int) -> bool:
+        """Time it, if it is compiled; tell whether it fits into memory."""
+        try:
+            rate = self.figures.yardstick.rate(model, rows, compiled=True)
+        except Exception as error:
+            if memory.ran_out(error):
+                return False
+            raise
+        if rows not in model.not_compiled:
+            self.figures.rates.append(rate)
+        return True
 
     def _affordable(self, rows: int) -> int:
         """Return how many images there is time for: all, or what fills the batch some times."""
         wanted, lanes = self._options.images, max(1, rows // 2)
-        calls = 2 * 2 * kept_steps(self._parameters.steps, STRENGTH)  # two directions, two members
-        a_row = 1 / max(rate.rows_per_second for rate in self.figures.rates)
+        # Two directions, two members of the pair, two rows.
+        image = 2 * 2 * 2 * kept_steps(self._parameters.steps, STRENGTH)
+        speed = max(rate.rows_per_second for rate in self.figures.rates) / image
         left = (EDITING - self._spent()) * 60 * self._options.minutes
-        affordable = max(lanes, int(left / (2 * calls * a_row)) // lanes * lanes)
+        affordable = max(lanes, int(left * speed) // lanes * lanes)
         if affordable >= wanted:
             return int(wanted)
         self.figures.left_out.append(f"{wanted - affordable} images of {wanted}: no time was left")
