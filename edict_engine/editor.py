@@ -33,6 +33,7 @@ from edict_engine.masked import (
 )
 from edict_engine.metrics import psnr
 from edict_engine.model import Model
+from edict_engine.overlay import overlay
 from edict_engine.parameters import SamplerParameters, check_guidance
 from edict_engine.preview import Glance, Look, Projection, watched
 from edict_engine.samplers import AfterStep, Coroutine, Sampler, get_sampler, keep
@@ -44,9 +45,9 @@ from edict_engine.transfers import move
 class Edited:
     """An edited image; ``mask`` is what could change (white), at the image's size, or None.
 
-    ``pair`` is the edit's latent pair, on the CPU. Outside of a mask it is the integers of the
-    image's own latent. ``rung`` is the batch's row count: the same edit at the same one has the
-    same bits.
+    With ``keep_pixels_of`` the image has that one's own bytes where the mask is black. ``pair`` is
+    the edit's latent pair, on the CPU. Outside of a mask it is the integers of the image's own
+    latent. ``rung`` is the batch's row count: the same edit at the same one has the same bits.
     """
 
     image: Image.Image
@@ -137,6 +138,7 @@ class Editor:
         negative_prompt: str = "",
         attention_control: bool = False,
         mask: Image.Image | Literal["auto"] | None = None,
+        keep_pixels_of: Image.Image | None = None,
         rung: int | None = None,
         look: Look | None = None,
         priority: int = 0,
@@ -148,22 +150,23 @@ class Editor:
         ``guidance`` replaces the inversion's own scale; ``negative_prompt`` is what guidance leads
         away from. ``attention_control`` is Prompt-to-Prompt (see ``attention``). ``mask`` is an
         image of the size that was inverted, white where something may change, or "auto" to find
-        that from the prompts (see ``masked``). ``rung`` repeats an edit at its own. ``look`` is
-        shown every step as it is taken (see ``preview``); it is called on the device thread.
-        Raises ``ModelMismatch`` if another model made the inversion.
+        that from the prompts (see ``masked``). ``keep_pixels_of`` is the image that was inverted:
+        around the mask the result is then its own pixels (see ``overlay``), not only its latent.
+        ``rung`` repeats an edit at its own. ``look`` is shown every step as it is taken (see
+        ``preview``); it is called on the device thread. Raises ``ModelMismatch`` if another model
+        made the inversion.
         """
         if attention_control and not self.model.controls_attention:
             raise ParameterError(
                 "attention_control is for models with a UNet, and this one has a transformer: "
                 "leave it out, or give a mask to keep the rest of the image"
             )
-        if not (mask is None or mask == "auto" or isinstance(mask, Image.Image)):
-            raise ParameterError(f"mask is {mask!r}: give an image of the source's size, or 'auto'")
         errand = Errand(self.engine, priority, on_progress, should_stop)
         scale = inversion.parameters.guidance if guidance is None else guidance
         check_guidance(scale)
         self._check_model(inversion)
         size = self._size(inversion)
+        _check_mask(mask, keep_pixels_of, size)
         inside = None
         if isinstance(mask, Image.Image):
             inside = latent_mask(mask, size, inversion.pair.shape)
@@ -177,8 +180,12 @@ class Editor:
             kept = paste(inside, states, inversion.image.to(self.model.device))
             pair, ran_at = errand.run(self._generation(inversion, guide, kept, look), rung)
         [pixels] = self._decode(errand, pair.x)
-        shown = None if inside is None else mask_image(inside, size)
-        return Edited(to_image(pixels), shown, pair.to("cpu"), ran_at)
+        image, shown = to_image(pixels), None if inside is None else mask_image(inside, size)
+        if shown is not None and keep_pixels_of is not None:
+            # A user's mask is finer than the latent's cells.
+            own = mask if isinstance(mask, Image.Image) else shown
+            image, shown = overlay(image, keep_pixels_of, own, self.model.vae_factor)
+        return Edited(image, shown, pair.to("cpu"), ran_at)
 
     def _states_and_mask(
         self, errand: Errand, inversion: Inversion, prompt: str, inside: Tensor | None
@@ -346,6 +353,23 @@ class Editor:
 
     def _largest_difference(self, z: Tensor, other: Tensor) -> float:
         return self.model.schedule.image_scale * to_float((z - other).abs().max()).item()
+
+
+def _check_mask(mask: object, keep_pixels_of: Image.Image | None, size: tuple[int, int]) -> None:
+    if not (mask is None or mask == "auto" or isinstance(mask, Image.Image)):
+        raise ParameterError(f"mask is {mask!r}: give an image of the source's size, or 'auto'")
+    if keep_pixels_of is None:
+        return
+    if mask is None:
+        raise ParameterError(
+            "keep_pixels_of is given and mask is not: give a mask too, or 'auto', to say where the "
+            "image's own pixels end"
+        )
+    if keep_pixels_of.size != size:
+        raise ParameterError(
+            f"keep_pixels_of has {keep_pixels_of.width}x{keep_pixels_of.height} pixels and the "
+            f"inversion {size[0]}x{size[1]}: give the image that was inverted, at its size"
+        )
 
 
 def _psnr(source: Image.Image | None, pixels: Tensor) -> float | None:

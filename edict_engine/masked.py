@@ -3,7 +3,8 @@
 While the edit is generated, everything outside the mask is put back, after each step, to where the
 image's own generation was at that step. So the two grow together, and at the end the latent
 outside the mask is the image's own, integer for integer. (A VAE's decoder normalises over the
-whole picture and looks a few latents around each pixel, so the pixels there do change, a little.)
+whole picture and looks a few latents around each pixel, so the pixels there do change, a little:
+``overlay`` takes the image's own.)
 
 The mask is the user's, or is found where the two prompts disagree about the noise: the idea of
 DiffEdit (Couairon et al. 2022, arXiv 2210.11427). DiffEdit adds random noise to the image and

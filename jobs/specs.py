@@ -17,6 +17,8 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -207,6 +209,7 @@ class SamplerOptions(_Frozen):
 _ADDED: dict[str, Any] = {
     "attention_control": False,
     "mask": None,
+    "keep_pixels": False,
     "output": {"format": "png", "quality": None},
     "rows": None,
 }
@@ -305,9 +308,22 @@ class EditSpec(_Spec):
     mask: Literal["auto"] | Source | None = None
     """What may change: an image as large as the source, white there; "auto" finds it from the
     prompts; None: everything."""
+    keep_pixels: bool = False
+    """Around the mask, take the source's own pixels instead of those decoded from its latent."""
     output: OutputOptions = OutputOptions()
     rows: int | None = Field(default=None, ge=1, le=MAX_ROWS)
     """Rows of the network's batch, on which the last bits depend; None: as the worker likes."""
+
+    @field_validator("keep_pixels")
+    @classmethod
+    def _has_a_mask(cls, keep_pixels: bool, info: ValidationInfo) -> bool:
+        # A mask that is wrong is not in the data, and is reported itself.
+        if keep_pixels and info.data.get("mask", "") is None:
+            raise ValueError(
+                "keeps the pixels outside of a mask, and there is no mask; "
+                "give one, or auto, or leave keep_pixels out"
+            )
+        return keep_pixels
 
     def to(self, edit_prompt: str) -> "EditSpec":
         """The same edit to another prompt; only the prompt is checked.
