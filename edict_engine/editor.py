@@ -24,7 +24,7 @@ from edict_engine.images import to_image, to_pixels
 from edict_engine.latent_file import Inversion
 from edict_engine.masked import (
     Contrast,
-    Recorder,
+    check_mask,
     contrasted,
     find_mask,
     latent_mask,
@@ -38,6 +38,7 @@ from edict_engine.parameters import SamplerParameters, check_guidance
 from edict_engine.preview import Glance, Look, Projection, watched
 from edict_engine.samplers import AfterStep, Coroutine, Sampler, get_sampler, keep
 from edict_engine.schedule import Step
+from edict_engine.states import KeptStates, Recorder, States
 from edict_engine.transfers import move
 
 
@@ -88,6 +89,7 @@ class Editor:
     def __init__(self, model: Model, engine: Engine) -> None:
         self.model = model
         self.engine = engine
+        self._states = KeptStates()
         self._fitting = threading.Lock()
         self._projection: Projection | None = None
 
@@ -97,27 +99,30 @@ class Editor:
         prompt: str,
         parameters: SamplerParameters,
         *,
+        for_masks: bool = False,
         priority: int = 0,
         on_progress: OnProgress | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Inversion:
         """Invert ``image``, which ``prompt`` describes, to noise.
 
-        Its sides must be multiples of ``model.pixel_factor`` (``ParameterError``).
+        Its sides must be multiples of ``model.pixel_factor`` (``ParameterError``). ``for_masks``
+        saves masked edits of what is returned a generation, for memory (see ``states``).
         """
         errand = Errand(self.engine, priority, on_progress, should_stop)
         sampler, grid = self._sampler(parameters)
         pixels = self._pixels(image)
         guidance = self._guidance(errand, prompt, parameters)
-        start = self._encode(errand, pixels)
+        start, recorder = self._encode(errand, pixels), Recorder()
+        met = recorder if for_masks and sampler.exact else keep
         inverting = Trajectory(
-            lambda: sampler.invert(LatentPair(start, start), grid, parameters),
+            lambda: sampler.invert(LatentPair(start, start), grid, parameters, met),
             guidance,
             self.model.latent_shape(image.height, image.width),
             sampler.inversion_turns(grid),
         )
         pair, rung = errand.run(inverting)
-        return Inversion(
+        inversion = Inversion(
             image=move(start, "cpu"),
             pair=pair.to("cpu"),
             parameters=parameters,
@@ -128,6 +133,9 @@ class Editor:
             rung=rung,
             fingerprint=self.model.fingerprint(rung, pair.shape),
         )
+        if recorder.states:
+            self._states.keep(inversion, recorder.states)
+        return inversion
 
     def edit(
         self,
@@ -166,7 +174,7 @@ class Editor:
         check_guidance(scale)
         self._check_model(inversion)
         size = self._size(inversion)
-        _check_mask(mask, keep_pixels_of, size)
+        check_mask(mask, keep_pixels_of, size)
         inside = None
         if isinstance(mask, Image.Image):
             inside = latent_mask(mask, size, inversion.pair.shape)
@@ -189,24 +197,37 @@ class Editor:
 
     def _states_and_mask(
         self, errand: Errand, inversion: Inversion, prompt: str, inside: Tensor | None
-    ) -> tuple[Tensor, list[LatentPair]]:
-        """Generate the image itself, and find the mask if none is given; bool (h, w)."""
+    ) -> tuple[Tensor, States]:
+        """The image's own states, and the mask, found if none is given; bool (h, w)."""
         parameters, rung = inversion.parameters, inversion.rung
-        recorder, (sampler, grid) = Recorder(), self._sampler(parameters)
+        sampler, grid = self._sampler(parameters)
         looks = len(contrasted(grid)) if inside is None else 0
-        errand.expect(2 * sampler.generation_turns(grid) + looks)
-        own = self._guidance(errand, inversion.prompt, parameters)
-        errand.run(self._generation(inversion, own, recorder), rung)
+        turns = sampler.generation_turns(grid) + looks
+        states = self._own_states(errand, inversion, turns)
         if inside is not None:
-            return inside.to(self.model.device), recorder.states
+            return inside.to(self.model.device), states
         own_prompt, edit = self._embed(errand, parameters, [inversion.prompt, prompt])
         contrast = Contrast(own_prompt, edit)
         image = inversion.image.to(self.model.device)
         search = Trajectory(
-            lambda: find_mask(recorder.states, grid, image), contrast, inversion.pair.shape, looks
+            lambda: find_mask(states, grid, image), contrast, inversion.pair.shape, looks
         )
         found = errand.run(search, rung if contrast.rows <= rung else None)[0]
-        return found, recorder.states
+        return found, states
+
+    def _own_states(self, errand: Errand, inversion: Inversion, later: int) -> States:
+        """Find the states of the image's own generation, or generate it; ``later`` turns follow."""
+        errand.expect(later)
+
+        def generate() -> States:
+            recorder = Recorder()
+            guidance = self._guidance(errand, inversion.prompt, inversion.parameters)
+            trajectory = self._generation(inversion, guidance, recorder)
+            errand.expect(trajectory.turns + later)
+            errand.run(trajectory, inversion.rung)
+            return recorder.states
+
+        return self._states.of(inversion, generate, errand.turn)
 
     def reconstruct(
         self,
@@ -353,23 +374,6 @@ class Editor:
 
     def _largest_difference(self, z: Tensor, other: Tensor) -> float:
         return self.model.schedule.image_scale * to_float((z - other).abs().max()).item()
-
-
-def _check_mask(mask: object, keep_pixels_of: Image.Image | None, size: tuple[int, int]) -> None:
-    if not (mask is None or mask == "auto" or isinstance(mask, Image.Image)):
-        raise ParameterError(f"mask is {mask!r}: give an image of the source's size, or 'auto'")
-    if keep_pixels_of is None:
-        return
-    if mask is None:
-        raise ParameterError(
-            "keep_pixels_of is given and mask is not: give a mask too, or 'auto', to say where the "
-            "image's own pixels end"
-        )
-    if keep_pixels_of.size != size:
-        raise ParameterError(
-            f"keep_pixels_of has {keep_pixels_of.width}x{keep_pixels_of.height} pixels and the "
-            f"inversion {size[0]}x{size[1]}: give the image that was inverted, at its size"
-        )
 
 
 def _psnr(source: Image.Image | None, pixels: Tensor) -> float | None:

@@ -90,6 +90,26 @@ def test_a_masked_edit_stores_the_image_and_what_could_change(bench: Bench):
     assert 0.3 < (inside > 0).mean() < 0.4
 
 
+def test_a_masked_edit_has_the_same_bytes_whether_its_image_was_inverted_just_before_or_once(
+    bench: Bench,
+):
+    asked = []
+    invert = bench.editor.invert
+    bench.editor.invert = lambda *a, **o: (asked.append(o["for_masks"]), invert(*a, **o))[1]
+    try:
+        [before] = bench.run(bench.edit("a cat", mask="auto"))
+        # Another question, which is told by its rows; it finds what the first has stored.
+        [after] = bench.run(bench.edit("a cat", mask="auto", rows=2))
+        bench.run(bench.edit(source=bench.source(picture(1), "other.png")))
+    finally:
+        del bench.editor.invert
+
+    assert asked == [True, False]
+    assert (before.result.inversion_reused, after.result.inversion_reused) == (False, True)
+    for role in ("image", "mask"):
+        assert before.result.outputs[role].sha256 == after.result.outputs[role].sha256
+
+
 def prepared(bench: Bench) -> np.ndarray:
     """The source of the bench's jobs as the worker prepares it."""
     model = bench.editor.model

@@ -91,7 +91,9 @@ class EngineEditing:
     def edit(self, request: Request) -> list[Pixels]:
         """See `Editing`; one inversion serves all edits of a picture."""
         image = Image.fromarray(request.pixels)
-        inversion = self._editor.invert(image, request.base, self._parameters("edict"))
+        inversion = self._editor.invert(
+            image, request.base, self._parameters("edict"), for_masks=bool(request.local)
+        )
         edit = partial(self._editor.edit, inversion)
         scale = self._settings.local_guidance
         everywhere = [edit(target) for target in request.targets]
