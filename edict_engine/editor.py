@@ -164,15 +164,9 @@ class Editor:
         ``preview``); it is called on the device thread. Raises ``ModelMismatch`` if another model
         made the inversion.
         """
-        if attention_control and not self.model.controls_attention:
-            raise ParameterError(
-                "attention_control is for models with a UNet, and this one has a transformer: "
-                "leave it out, or give a mask to keep the rest of the image"
-            )
         errand = Errand(self.engine, priority, on_progress, should_stop)
         scale = inversion.parameters.guidance if guidance is None else guidance
-        check_guidance(scale)
-        self._check_model(inversion)
+        self._check_edit(inversion, scale, attention_control)
         size = self._size(inversion)
         check_mask(mask, keep_pixels_of, size)
         inside = None
@@ -316,6 +310,15 @@ class Editor:
                 f"of {factor}: load it with a size, say {self.model.default_size}"
             )
         return to_pixels(image)
+
+    def _check_edit(self, inversion: Inversion, guidance: float, attention_control: bool) -> None:
+        if attention_control and not self.model.controls_attention:
+            raise ParameterError(
+                "attention_control is for models with a UNet, and this one has a transformer: "
+                "leave it out, or give a mask to keep the rest of the image"
+            )
+        check_guidance(guidance)
+        self._check_model(inversion)
 
     def _check_model(self, inversion: Inversion) -> None:
         if inversion.model_revision != self.model.revision:

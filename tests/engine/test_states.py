@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from edict_engine.editor import Edited, Editor
@@ -19,9 +21,9 @@ from edict_engine.latent_file import Inversion
 from edict_engine.model import load_model
 from edict_engine.parameters import SamplerParameters
 from edict_engine.samplers import SAMPLERS
-from edict_engine.states import KeptStates
+from edict_engine.states import KeptStates, Recorder
 
-from .conftest import start_pair
+from .conftest import SCHEDULE, drive, fake_noise, start_pair
 
 SHORT = SamplerParameters(steps=5, strength=0.8, guidance=3.0)
 EXACT = sorted(name for name, sampler in SAMPLERS.items() if sampler.exact)
@@ -62,6 +64,26 @@ def assert_same(one: Edited, other: Edited) -> None:
     assert one.pair.equal(other.pair)
     assert one.mask == other.mask
     assert one.image.tobytes() == other.image.tobytes()
+
+
+@given(seed=st.integers(0, 2**32 - 1), steps=st.integers(1, 12))
+@settings(max_examples=40, deadline=None)
+@pytest.mark.parametrize("name", EXACT)
+def test_an_exact_sampler_meets_the_same_states_on_both_ways(
+    name: str, seed: int, steps: int
+) -> None:
+    sampler, grid, parameters = (
+        SAMPLERS[name],
+        SCHEDULE.grid(steps),
+        SamplerParameters(sampler=name),
+    )
+    up, down, image = Recorder(), Recorder(), start_pair(seed).x
+
+    noise = drive(sampler.invert(LatentPair(image, image), grid, parameters, up), fake_noise)
+    drive(sampler.generate(noise, grid, parameters, down), fake_noise)
+
+    assert len(up.states) == len(down.states) == len(grid)
+    assert all(one.equal(other) for one, other in zip(up.states, down.states, strict=True))
 
 
 @pytest.mark.parametrize("sampler", EXACT)
