@@ -184,9 +184,10 @@ class Editor:
         [pixels] = self._decode(errand, pair.x)
         image, shown = to_image(pixels), None if inside is None else mask_image(inside, size)
         if shown is not None and keep_pixels_of is not None:
-            # A user's mask is finer than the latent's cells.
-            own = mask if isinstance(mask, Image.Image) else shown
-            image, shown = overlay(image, keep_pixels_of, own, self.model.vae_factor)
+            # What was found is known to the cell, a mask that was given to the pixel.
+            cell = self.model.vae_factor
+            border, width = (mask, cell // 2) if isinstance(mask, Image.Image) else (shown, cell)
+            image, shown = overlay(image, keep_pixels_of, border, width)
         return Edited(image, shown, pair.to("cpu"), ran_at)
 
     def _states_and_mask(
