@@ -313,6 +313,11 @@ def test_the_digest_of_a_spec_never_changes() -> None:
     assert spec.digest() == "b33511495158fbee99d2d338816bc968fc35c99265d23975dcfa171508983987"
 
 
+def test_a_spec_that_keeps_no_pixels_is_written_as_before_there_was_such_a_field() -> None:
+    assert "keep_pixels" not in edit(mask="auto").model_dump(mode="json")
+    assert edit(mask="auto", keep_pixels=True).model_dump(mode="json")["keep_pixels"]
+
+
 def test_a_mix_that_the_integer_arithmetic_cannot_hold_is_refused():
     with pytest.raises(ValidationError, match=r"more than four decimals; use 0\.9333"):
         SamplerOptions(mix=0.93333)
