@@ -24,7 +24,7 @@ from edict_engine.images import to_image, to_pixels
 from edict_engine.latent_file import Inversion
 from edict_engine.masked import (
     Contrast,
-    Recorder,
+    check_mask,
     contrasted,
     find_mask,
     latent_mask,
@@ -33,10 +33,12 @@ from edict_engine.masked import (
 )
 from edict_engine.metrics import psnr
 from edict_engine.model import Model
+from edict_engine.overlay import overlay
 from edict_engine.parameters import SamplerParameters, check_guidance
 from edict_engine.preview import Glance, Look, Projection, watched
 from edict_engine.samplers import AfterStep, Coroutine, Sampler, get_sampler, keep
 from edict_engine.schedule import Step
+from edict_engine.states import KeptStates, Recorder, States
 from edict_engine.transfers import move
 
 
@@ -44,9 +46,9 @@ from edict_engine.transfers import move
 class Edited:
     """An edited image; ``mask`` is what could change (white), at the image's size, or None.
 
-    ``pair`` is the edit's latent pair, on the CPU. Outside of a mask it is the integers of the
-    image's own latent. ``rung`` is the batch's row count: the same edit at the same one has the
-    same bits.
+    With ``keep_pixels_of`` the image has that one's own bytes where the mask is black. ``pair`` is
+    the edit's latent pair, on the CPU. Outside of a mask it is the integers of the image's own
+    latent. ``rung`` is the batch's row count: the same edit at the same one has the same bits.
     """
 
     image: Image.Image
@@ -87,6 +89,7 @@ class Editor:
     def __init__(self, model: Model, engine: Engine) -> None:
         self.model = model
         self.engine = engine
+        self._states = KeptStates()
         self._fitting = threading.Lock()
         self._projection: Projection | None = None
 
@@ -96,27 +99,30 @@ class Editor:
         prompt: str,
         parameters: SamplerParameters,
         *,
+        for_masks: bool = False,
         priority: int = 0,
         on_progress: OnProgress | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Inversion:
         """Invert ``image``, which ``prompt`` describes, to noise.
 
-        Its sides must be multiples of ``model.pixel_factor`` (``ParameterError``).
+        Its sides must be multiples of ``model.pixel_factor`` (``ParameterError``). ``for_masks``
+        saves masked edits of what is returned a generation, for memory (see ``states``).
         """
         errand = Errand(self.engine, priority, on_progress, should_stop)
         sampler, grid = self._sampler(parameters)
         pixels = self._pixels(image)
         guidance = self._guidance(errand, prompt, parameters)
-        start = self._encode(errand, pixels)
+        start, recorder = self._encode(errand, pixels), Recorder()
+        met = recorder if for_masks and sampler.exact else keep
         inverting = Trajectory(
-            lambda: sampler.invert(LatentPair(start, start), grid, parameters),
+            lambda: sampler.invert(LatentPair(start, start), grid, parameters, met),
             guidance,
             self.model.latent_shape(image.height, image.width),
             sampler.inversion_turns(grid),
         )
         pair, rung = errand.run(inverting)
-        return Inversion(
+        inversion = Inversion(
             image=move(start, "cpu"),
             pair=pair.to("cpu"),
             parameters=parameters,
@@ -127,6 +133,9 @@ class Editor:
             rung=rung,
             fingerprint=self.model.fingerprint(rung, pair.shape),
         )
+        if recorder.states:
+            self._states.keep(inversion, recorder.states)
+        return inversion
 
     def edit(
         self,
@@ -137,6 +146,7 @@ class Editor:
         negative_prompt: str = "",
         attention_control: bool = False,
         mask: Image.Image | Literal["auto"] | None = None,
+        keep_pixels_of: Image.Image | None = None,
         rung: int | None = None,
         look: Look | None = None,
         priority: int = 0,
@@ -148,22 +158,17 @@ class Editor:
         ``guidance`` replaces the inversion's own scale; ``negative_prompt`` is what guidance leads
         away from. ``attention_control`` is Prompt-to-Prompt (see ``attention``). ``mask`` is an
         image of the size that was inverted, white where something may change, or "auto" to find
-        that from the prompts (see ``masked``). ``rung`` repeats an edit at its own. ``look`` is
-        shown every step as it is taken (see ``preview``); it is called on the device thread.
-        Raises ``ModelMismatch`` if another model made the inversion.
+        that from the prompts (see ``masked``). ``keep_pixels_of`` is the image that was inverted:
+        around the mask the result is then its own pixels (see ``overlay``), not only its latent.
+        ``rung`` repeats an edit at its own. ``look`` is shown every step as it is taken (see
+        ``preview``); it is called on the device thread. Raises ``ModelMismatch`` if another model
+        made the inversion.
         """
-        if attention_control and not self.model.controls_attention:
-            raise ParameterError(
-                "attention_control is for models with a UNet, and this one has a transformer: "
-                "leave it out, or give a mask to keep the rest of the image"
-            )
-        if not (mask is None or mask == "auto" or isinstance(mask, Image.Image)):
-            raise ParameterError(f"mask is {mask!r}: give an image of the source's size, or 'auto'")
         errand = Errand(self.engine, priority, on_progress, should_stop)
         scale = inversion.parameters.guidance if guidance is None else guidance
-        check_guidance(scale)
-        self._check_model(inversion)
+        self._check_edit(inversion, scale, attention_control)
         size = self._size(inversion)
+        check_mask(mask, keep_pixels_of, size)
         inside = None
         if isinstance(mask, Image.Image):
             inside = latent_mask(mask, size, inversion.pair.shape)
@@ -177,29 +182,47 @@ class Editor:
             kept = paste(inside, states, inversion.image.to(self.model.device))
             pair, ran_at = errand.run(self._generation(inversion, guide, kept, look), rung)
         [pixels] = self._decode(errand, pair.x)
-        shown = None if inside is None else mask_image(inside, size)
-        return Edited(to_image(pixels), shown, pair.to("cpu"), ran_at)
+        image, shown = to_image(pixels), None if inside is None else mask_image(inside, size)
+        if shown is not None and keep_pixels_of is not None:
+            # What was found is known to the cell, a mask that was given to the pixel.
+            cell = self.model.vae_factor
+            border, width = (mask, cell // 2) if isinstance(mask, Image.Image) else (shown, cell)
+            image, shown = overlay(image, keep_pixels_of, border, width)
+        return Edited(image, shown, pair.to("cpu"), ran_at)
 
     def _states_and_mask(
         self, errand: Errand, inversion: Inversion, prompt: str, inside: Tensor | None
-    ) -> tuple[Tensor, list[LatentPair]]:
-        """Generate the image itself, and find the mask if none is given; bool (h, w)."""
+    ) -> tuple[Tensor, States]:
+        """The image's own states, and the mask, found if none is given; bool (h, w)."""
         parameters, rung = inversion.parameters, inversion.rung
-        recorder, (sampler, grid) = Recorder(), self._sampler(parameters)
+        sampler, grid = self._sampler(parameters)
         looks = len(contrasted(grid)) if inside is None else 0
-        errand.expect(2 * sampler.generation_turns(grid) + looks)
-        own = self._guidance(errand, inversion.prompt, parameters)
-        errand.run(self._generation(inversion, own, recorder), rung)
+        turns = sampler.generation_turns(grid) + looks
+        states = self._own_states(errand, inversion, turns)
         if inside is not None:
-            return inside.to(self.model.device), recorder.states
+            return inside.to(self.model.device), states
         own_prompt, edit = self._embed(errand, parameters, [inversion.prompt, prompt])
         contrast = Contrast(own_prompt, edit)
         image = inversion.image.to(self.model.device)
         search = Trajectory(
-            lambda: find_mask(recorder.states, grid, image), contrast, inversion.pair.shape, looks
+            lambda: find_mask(states, grid, image), contrast, inversion.pair.shape, looks
         )
         found = errand.run(search, rung if contrast.rows <= rung else None)[0]
-        return found, recorder.states
+        return found, states
+
+    def _own_states(self, errand: Errand, inversion: Inversion, later: int) -> States:
+        """Find the states of the image's own generation, or generate it; ``later`` turns follow."""
+        errand.expect(later)
+
+        def generate() -> States:
+            recorder = Recorder()
+            guidance = self._guidance(errand, inversion.prompt, inversion.parameters)
+            trajectory = self._generation(inversion, guidance, recorder)
+            errand.expect(trajectory.turns + later)
+            errand.run(trajectory, inversion.rung)
+            return recorder.states
+
+        return self._states.of(inversion, generate, errand.turn)
 
     def reconstruct(
         self,
@@ -288,6 +311,15 @@ class Editor:
                 f"of {factor}: load it with a size, say {self.model.default_size}"
             )
         return to_pixels(image)
+
+    def _check_edit(self, inversion: Inversion, guidance: float, attention_control: bool) -> None:
+        if attention_control and not self.model.controls_attention:
+            raise ParameterError(
+                "attention_control is for models with a UNet, and this one has a transformer: "
+                "leave it out, or give a mask to keep the rest of the image"
+            )
+        check_guidance(guidance)
+        self._check_model(inversion)
 
     def _check_model(self, inversion: Inversion) -> None:
         if inversion.model_revision != self.model.revision:

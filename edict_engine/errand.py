@@ -1,10 +1,13 @@
 """One caller's work at the engine, and how that caller waits for it."""
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from edict_engine.calls import A, Batched, R
 from edict_engine.engine import Engine
+from edict_engine.errors import Cancelled
 from edict_engine.group import Trajectory
 from edict_engine.ticket import Ticket
 
@@ -56,6 +59,17 @@ class Errand:
             for ticket in tickets.values():
                 ticket.cancel()  # those that are not wanted any more, if one failed
         return [results[row] for row in rows]
+
+    @contextmanager
+    def turn(self, lock: threading.Lock) -> Iterator[None]:
+        """Hold ``lock``; raise ``Cancelled`` if asked to give up while another errand holds it."""
+        while not lock.acquire(timeout=POLL_INTERVAL):
+            if self._should_stop and self._should_stop():
+                raise Cancelled("the errand was cancelled while it waited for another one")
+        try:
+            yield
+        finally:
+            lock.release()
 
     def run(self, trajectory: Trajectory[T], rung: int | None = None) -> tuple[T, int]:
         """Return where ``trajectory`` ends and the rung that it ran at."""

@@ -1,9 +1,10 @@
 """Edits that stay inside a mask.
 
 While the edit is generated, everything outside the mask is put back, after each step, to where the
-image's own generation was at that step. So the two grow together, and at the end the latent
-outside the mask is the image's own, integer for integer. (A VAE's decoder normalises over the
-whole picture and looks a few latents around each pixel, so the pixels there do change, a little.)
+image's own generation was at that step (see ``states``). So the two grow together, and at the end
+the latent outside the mask is the image's own, integer for integer. (A VAE's decoder normalises
+over the whole picture and looks a few latents around each pixel, so the pixels there do change, a
+little: ``overlay`` takes the image's own.)
 
 The mask is the user's, or is found where the two prompts disagree about the noise: the idea of
 DiffEdit (Couairon et al. 2022, arXiv 2210.11427). DiffEdit adds random noise to the image and
@@ -67,23 +68,28 @@ def latent_mask(mask: Image.Image, size: tuple[int, int], shape: tuple[int, int,
     return inside
 
 
+def check_mask(mask: object, keep_pixels_of: Image.Image | None, size: tuple[int, int]) -> None:
+    """Raise ``ParameterError`` unless both can be options of an edit of an image of ``size``."""
+    if not (mask is None or mask == "auto" or isinstance(mask, Image.Image)):
+        raise ParameterError(f"mask is {mask!r}: give an image of the source's size, or 'auto'")
+    if keep_pixels_of is None:
+        return
+    if mask is None:
+        raise ParameterError(
+            "keep_pixels_of is given and mask is not: give a mask too, or 'auto', to say where the "
+            "image's own pixels end"
+        )
+    if keep_pixels_of.size != size:
+        raise ParameterError(
+            f"keep_pixels_of has {keep_pixels_of.width}x{keep_pixels_of.height} pixels and the "
+            f"inversion {size[0]}x{size[1]}: give the image that was inverted, at its size"
+        )
+
+
 def mask_image(inside: Tensor, size: tuple[int, int]) -> Image.Image:
     """Draw a latent's mask, bool (h, w), as an image of ``size`` (width, height), 0 and 255."""
     cells = inside.to("cpu", torch.uint8).mul(255).numpy()
     return Image.fromarray(cells).resize(size, Image.Resampling.NEAREST)
-
-
-class Recorder:
-    """An ``AfterStep`` that keeps every state of a generation, by position, on the device."""
-
-    def __init__(self) -> None:
-        self.states: list[LatentPair] = []
-
-    def __call__(self, position: int, pair: LatentPair) -> LatentPair:
-        """Keep ``pair`` and go on with it."""
-        # A trajectory that ran out of memory starts again, from its first step.
-        self.states[position:] = [pair]
-        return pair
 
 
 def paste(inside: Tensor, states: Sequence[LatentPair], image: Tensor) -> AfterStep:

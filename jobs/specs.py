@@ -7,6 +7,7 @@ is: `Source.uri` is left out of every digest.
 
 import hashlib
 import json
+import operator
 import re
 from typing import Annotated, Any, Literal, Self
 
@@ -17,6 +18,8 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -207,6 +210,7 @@ class SamplerOptions(_Frozen):
 _ADDED: dict[str, Any] = {
     "attention_control": False,
     "mask": None,
+    "keep_pixels": False,
     "output": {"format": "png", "quality": None},
     "rows": None,
 }
@@ -272,6 +276,12 @@ class _Spec(_Frozen):
             return None
         return (_without_place(plain),)
 
+    @classmethod
+    def is_written(cls, name: str, value: Any) -> bool:
+        """Whether `model_dump` holds a field of that value. For `jobs.writing`, likewise."""
+        leave_out = cls.model_fields[name].exclude_if
+        return leave_out is None or not leave_out(value)
+
     def digest(self) -> str:
         """The job's identity: SHA-256 of its recipe."""
         return digest_of(self.recipe())
@@ -305,9 +315,23 @@ class EditSpec(_Spec):
     mask: Literal["auto"] | Source | None = None
     """What may change: an image as large as the source, white there; "auto" finds it from the
     prompts; None: everything."""
+    keep_pixels: bool = Field(default=False, exclude_if=operator.not_)
+    """Around the mask, take the source's own pixels instead of those decoded from its latent.
+    Written down where it is true only: workers from before it read all other specs."""
     output: OutputOptions = OutputOptions()
     rows: int | None = Field(default=None, ge=1, le=MAX_ROWS)
     """Rows of the network's batch, on which the last bits depend; None: as the worker likes."""
+
+    @field_validator("keep_pixels")
+    @classmethod
+    def _has_a_mask(cls, keep_pixels: bool, info: ValidationInfo) -> bool:
+        # A mask that is wrong is not in the data, and is reported itself.
+        if keep_pixels and info.data.get("mask", "") is None:
+            raise ValueError(
+                "keeps the pixels outside of a mask, and there is no mask; "
+                "give one, or auto, or leave keep_pixels out"
+            )
+        return keep_pixels
 
     def to(self, edit_prompt: str) -> "EditSpec":
         """The same edit to another prompt; only the prompt is checked.

@@ -91,6 +91,8 @@ class SpecWriter:
                 recipe.append(f'"{name}":{shared.recipe[name]}')
                 continue
             plain = _plain(getattr(spec, name))
+            if not spec.is_written(name, plain):
+                continue
             text = f'"{name}":{_encode(plain)}'
             whole.append(text)
             if (kept := spec.recipe_part(name, plain)) is not None:

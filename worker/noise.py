@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 from PIL import Image
@@ -95,8 +96,10 @@ class NoiseFinder:
         self._turns = turns
         self._uploads = uploads
 
-    def find(self, claim: Claim, watcher: Watcher) -> Noise:
+    def find(self, claim: Claim, watcher: Watcher, *, for_masks: bool = False) -> Noise:
         """Load the stored inversion of this claim's image, or make and store it.
+
+        `for_masks`: masked edits of it follow (see `Editor.invert`).
 
         Raises:
             InvertedElsewhere: another shard makes it right now.
@@ -111,7 +114,8 @@ class NoiseFinder:
         with clock.phase("fetch"):
             turn_or_found = self._stored(key) or self._turn(key, claim)
         if isinstance(turn_or_found, InversionClaim):
-            return self._make(turn_or_found, claim.spec, watcher, clock)
+            invert = partial(self._invert, claim.spec, watcher, for_masks=for_masks)
+            return self._make(turn_or_found, claim.spec, invert, clock)
         inversion, data = turn_or_found
         with clock.phase("fetch"):
             image = self._sources.image(claim.spec)
@@ -137,14 +141,20 @@ class NoiseFinder:
             )
         return turn
 
-    def _make(self, turn: InversionClaim, spec: Spec, watcher: Watcher, clock: Stopwatch) -> Noise:
+    def _make(
+        self,
+        turn: InversionClaim,
+        spec: Spec,
+        invert: Callable[[Image.Image], Inversion],
+        clock: Stopwatch,
+    ) -> Noise:
         try:
             with clock.phase("fetch"):
                 # Whoever had the turn before may have died after it had stored its own.
                 found = self._stored(turn.key) if turn.token > 1 else None
                 image = self._sources.image(spec)
             with clock.phase("invert"):
-                made = found[0] if found else self._invert(image, spec, watcher)
+                made = found[0] if found else invert(image)
                 _log.info("inversion.made", key=turn.key, found=found is not None)
             # In the context of here: whatever it does belongs to this job's log and trace.
             here = copy_context()
@@ -154,11 +164,14 @@ class NoiseFinder:
             raise
         return Noise(image, made, upload, reused=found is not None, seconds=clock.seconds)
 
-    def _invert(self, image: Image.Image, spec: Spec, watcher: Watcher) -> Inversion:
+    def _invert(
+        self, spec: Spec, watcher: Watcher, image: Image.Image, *, for_masks: bool
+    ) -> Inversion:
         return self._editor.invert(
             image,
             spec.base_prompt,
             parameters(spec.sampler),
+            for_masks=for_masks,
             priority=watcher.priority,
             on_progress=watcher.progress,
             should_stop=watcher.should_stop,

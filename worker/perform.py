@@ -104,6 +104,7 @@ class Performer:
                 negative_prompt=spec.negative_prompt,
                 attention_control=spec.attention_control,
                 mask=mask,
+                keep_pixels_of=noise.image if spec.keep_pixels else None,
                 priority=watcher.priority,
                 rung=spec.rows,
                 look=look,

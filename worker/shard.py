@@ -16,7 +16,7 @@ import structlog
 from edict_engine.errors import Cancelled, EngineClosed
 from jobs.errors import LeaseLost
 from jobs.records import Claim
-from jobs.specs import InversionSpec
+from jobs.specs import EditSpec, InversionSpec
 from jobs.states import State
 from jobs.store import JobStore
 from jobs.tracing import Attribute, fail, span, traceparent
@@ -118,7 +118,7 @@ class ShardRunner:
         if watcher.should_stop():
             raise Cancelled("nobody waits for this image any more")
         with _traced("noise", claims):
-            return self._finder.find(claims[0], watcher)
+            return self._finder.find(claims[0], watcher, for_masks=any(map(_is_masked, claims)))
 
     def _run_job(self, claim: Claim, noise: Noise) -> None:
         with (
@@ -231,6 +231,10 @@ def _say_claimed(claims: Sequence[Claim]) -> None:
 
 def _image(claim: Claim) -> str:
     return claim.spec.inversion_digest()
+
+
+def _is_masked(claim: Claim) -> bool:
+    return isinstance(claim.spec, EditSpec) and claim.spec.mask is not None
 
 
 def _urgency(claims: Sequence[Claim]) -> int:

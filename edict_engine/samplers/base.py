@@ -35,15 +35,29 @@ class Query:
 
 T = TypeVar("T")
 Coroutine = Generator[Query, Tensor, T]
-Inversion = Callable[[LatentPair, Sequence[Step], SamplerParameters], Coroutine[LatentPair]]
 
-#: Called after each step of a generation with the step's position; what it returns goes on.
+#: Called after each step of a generation with the step's position; what it returns goes on. An
+#: inversion calls it before each step, where an exact sampler's has the very same pair.
 AfterStep = Callable[[int, LatentPair], LatentPair]
 
 
 def keep(_: int, pair: LatentPair) -> LatentPair:
     """Go on with the pair as it is."""
     return pair
+
+
+class Inversion(Protocol):
+    """From image to noise."""
+
+    def __call__(
+        self,
+        pair: LatentPair,
+        grid: Sequence[Step],
+        parameters: SamplerParameters,
+        before_step: AfterStep = keep,
+        /,
+    ) -> Coroutine[LatentPair]:
+        """Take ``pair`` up ``grid``."""
 
 
 class Generation(Protocol):

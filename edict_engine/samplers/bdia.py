@@ -44,10 +44,14 @@ def generate(
 
 
 def invert(
-    pair: LatentPair, grid: Sequence[Step], parameters: SamplerParameters
+    pair: LatentPair,
+    grid: Sequence[Step],
+    parameters: SamplerParameters,
+    before_step: AfterStep = keep,
 ) -> Coroutine[LatentPair]:
     """From image to noise."""
-    return multistep.invert(pair, grid, [parameters.gamma_ratio] * len(grid))
+    weights = [parameters.gamma_ratio] * len(grid)
+    return multistep.invert(pair, grid, weights, before_step)
 
 
 BDIA = Sampler("bdia", calls_per_step=1, exact=True, invert=invert, generate=generate)

@@ -31,10 +31,13 @@ def generate(
     return LatentPair(z, z)
 
 
-def invert(pair: LatentPair, grid: Sequence[Step], _: SamplerParameters) -> Coroutine[LatentPair]:
+def invert(
+    pair: LatentPair, grid: Sequence[Step], _: SamplerParameters, before_step: AfterStep = keep
+) -> Coroutine[LatentPair]:
     """From image to (nearly) noise."""
     z = pair.x
     for step in reversed(grid):
+        z = before_step(step.position, LatentPair(z, z)).x
         noise = yield Query(step.scale_to * to_float(z), step.timestep, step.position)
         z = z - quantise(step.delta * noise)
     return LatentPair(z, z)

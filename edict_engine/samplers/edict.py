@@ -44,11 +44,14 @@ def generate(
 
 
 def invert(
-    pair: LatentPair, grid: Sequence[Step], parameters: SamplerParameters
+    pair: LatentPair,
+    grid: Sequence[Step],
+    parameters: SamplerParameters,
+    before_step: AfterStep = keep,
 ) -> Coroutine[LatentPair]:
     """Equation 15: from image to noise, line by line the reverse of ``generate``."""
     for step in reversed(grid):
-        pair = unmix(pair, parameters.mix_ratio)
+        pair = unmix(before_step(step.position, pair), parameters.mix_ratio)
         first, second = _order(step, parameters)
         pair = yield from _move(pair, second, step, step.scale_to, sign=-1)
         pair = yield from _move(pair, first, step, step.scale_from, sign=-1)

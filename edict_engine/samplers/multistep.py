@@ -57,10 +57,14 @@ def generate(
 
 
 def invert(
-    pair: LatentPair, grid: Sequence[Step], weights: Sequence[Fraction]
+    pair: LatentPair,
+    grid: Sequence[Step],
+    weights: Sequence[Fraction],
+    before_step: AfterStep = keep,
 ) -> Coroutine[LatentPair]:
     """From image to noise, with the weights of ``generate``."""
     for step, weight, addition in reversed(_plan(grid, weights)):
+        pair = before_step(step.position, pair)
         noise = yield _query(pair.y, step)
         rest = pair.x - pair.y - quantise(addition * noise)
         pair = LatentPair(pair.y, pair.y + times(rest, 1 / weight))

@@ -49,10 +49,12 @@ def generate(
     return _exchange_image(pair, grid)
 
 
-def invert(pair: LatentPair, grid: Sequence[Step], _: SamplerParameters) -> Coroutine[LatentPair]:
+def invert(
+    pair: LatentPair, grid: Sequence[Step], _: SamplerParameters, before_step: AfterStep = keep
+) -> Coroutine[LatentPair]:
     """From image to noise."""
     pair = _exchange_image(pair, grid)
-    return (yield from multistep.invert(pair, grid, weights(grid)))
+    return (yield from multistep.invert(pair, grid, weights(grid), before_step))
 
 
 def weights(grid: Sequence[Step]) -> list[Fraction]:

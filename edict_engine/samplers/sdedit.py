@@ -25,14 +25,17 @@ import torch
 from edict_engine.fixed_point import LatentPair, quantise, to_float
 from edict_engine.parameters import SamplerParameters
 from edict_engine.samplers import ddim
-from edict_engine.samplers.base import Coroutine, Sampler
+from edict_engine.samplers.base import AfterStep, Coroutine, Sampler, keep
 from edict_engine.schedule import Step
 
 
 def invert(
-    pair: LatentPair, grid: Sequence[Step], parameters: SamplerParameters
+    pair: LatentPair,
+    grid: Sequence[Step],
+    parameters: SamplerParameters,
+    _before_step: AfterStep = keep,
 ) -> Coroutine[LatentPair]:
-    """Add noise to the image."""
+    """Add noise to the image: there are no steps."""
     yield from ()
     generator = torch.Generator().manual_seed(parameters.seed)
     noise = torch.randn(pair.shape, generator=generator, dtype=torch.float64).to(pair.x.device)

@@ -84,6 +84,8 @@ class RowWish(_Asked):
     edit_guidance_scale: Guidance | None = None
     attention_control: bool = False
     mask: MaskAddress | None = None
+    keep_pixels: bool = False
+    """Outside of the mask the result has the source's own pixels."""
     image: ImageOptions = ImageOptions()
     sampler: SamplerOptions = SamplerOptions()
     output: OutputOptions = OutputOptions()

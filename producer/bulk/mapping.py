@@ -33,7 +33,10 @@ SAMPLER = (
     "steps", "strength", "guidance_scale", "mix", "gamma", "seed", "guidance_rescale",
 )  # fmt: skip
 IMAGE = ("size", "fit")
-EDIT = ("edit_prompt", "negative_prompt", "edit_guidance_scale", "attention_control", "mask")
+EDIT = (
+    "edit_prompt", "negative_prompt", "edit_guidance_scale", "attention_control", "keep_pixels",
+    "mask",
+)  # fmt: skip
 FIELDS = (
     "image", "sha256", "kind", "base_prompt", "edits", *EDIT, "model", "sampler", *SAMPLER, *IMAGE,
 )  # fmt: skip

@@ -50,6 +50,10 @@ Mask = Annotated[
         help="Change only where this image is white; auto finds the place from the prompts.",
     ),
 ]
+KeepPixels = Annotated[
+    bool,
+    typer.Option("--keep-pixels", help="Outside of the mask, keep the image's own pixels."),
+]
 AttentionControl = Annotated[
     bool,
     typer.Option(
@@ -80,7 +84,7 @@ class _Order:
         "--batch fruit --wait",
         "edict submit edit s3://photos/cat.jpg --from 'a cat' --to 'a dog' --strength 0.6 "
         "--edit-guidance 7",
-        "edict submit edit cat.jpg --from 'a cat' --to 'a dog' --mask auto --sampler bdia",
+        "edict submit edit cat.jpg --from 'a cat' --to 'a dog' --mask auto --keep-pixels",
     )
 )
 def edit(
@@ -90,6 +94,7 @@ def edit(
     negative: Negative = "",
     edit_guidance: EditGuidance = None,
     mask: Mask = None,
+    keep_pixels: KeepPixels = False,
     attention_control: AttentionControl = False,
     steps: options.Steps = 50,
     strength: options.Strength = 0.8,
@@ -125,6 +130,7 @@ def edit(
         "edit_guidance_scale": edit_guidance,
         "attention_control": attention_control,
         "mask": mask,
+        "keep_pixels": keep_pixels,
         "output": _output(format_, quality),
     }
     order = _Order(home, model, batch, priority, force, wait, webhook, job_webhook, json)

@@ -58,6 +58,8 @@ def _of_edit(spec: Spec) -> list[str]:
             parts += ["--edit-guidance", f"{spec.edit_guidance_scale:g}"]
         if spec.mask is not None:
             parts += ["--mask", spec.mask if isinstance(spec.mask, str) else spec.mask.uri]
+        if spec.keep_pixels:
+            parts.append("--keep-pixels")
         if spec.attention_control:
             parts.append("--attention-control")
     if not isinstance(spec, InversionSpec) and spec.output.format != "png":

@@ -16,7 +16,7 @@ GUIDANCE = 4.0
 MIX = 0.78
 """So few steps take EDICT's two latents far apart: mixed less, black and white keeps colours."""
 
-LOCAL = {"mask": "auto", "edit_guidance_scale": 6.0}
+LOCAL = {"mask": "auto", "keep_pixels": True, "edit_guidance_scale": 6.0}
 """What is around a local edit holds it back, so it is guided more; there it can spoil nothing."""
 
 OWN_PROMPT = "a photo"

@@ -221,6 +221,26 @@ def test_a_result_can_be_made_again_from_its_own_file(batch: Stack, tmp_path: Pa
     assert "holds no recipe of ours" in foreign
 
 
+def test_a_masked_edit_keeps_the_sources_own_bytes_and_comes_again(batch: Stack, tmp_path: Path):
+    source = tmp_path / "cat.png"
+    cat = Image.open(PHOTOGRAPHS / "chelsea.png").crop((0, 0, 64, 64))
+    cat.save(source)
+    mask = Image.new("L", cat.size, 0)
+    mask.paste(255, (0, 0, 32, 64))
+    mask.save(tmp_path / "mask.png")
+    # As large as the model's pictures: what the worker prepares is the file itself.
+    options = ["--from", "a photo", "--to", "a sketch", "--steps", "10", "--batch", "kept"]
+    masked = ["--mask", str(tmp_path / "mask.png"), "--keep-pixels", "--wait"]
+    batch.run("submit", "edit", str(source), *options, *masked)
+    batch.run("results", "kept", "--out", str(tmp_path / "kept"))
+
+    [result] = (tmp_path / "kept").glob("*.png")
+    made, before = np.asarray(Image.open(result)), np.asarray(cat)
+    assert np.array_equal(made[:, 36:], before[:, 36:])
+    assert not np.array_equal(made[:, :32], before[:, :32])
+    assert "the same bytes" in batch.run("reproduce", str(result))
+
+
 def test_a_job_can_be_looked_at(batch: Stack, rows: list[dict]):
     import uuid
 

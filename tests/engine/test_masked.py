@@ -222,7 +222,7 @@ def test_progress_of_a_masked_edit_counts_all_its_trajectories(
 ) -> None:
     seen: list[tuple[int, int]] = []
     editor.edit(
-        inversion,
+        replace(inversion),  # which nothing is kept of
         "a photo of green apples",
         mask="auto",
         on_progress=lambda *progress: seen.append(progress),

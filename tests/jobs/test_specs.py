@@ -106,12 +106,20 @@ CHANGES: dict[str, object] = {
     "sampler.target_size": [1024, 1024],
     "attention_control": True,
     "mask": "auto",
+    "keep_pixels": True,
     "edit_prompt": "a horse",
     "negative_prompt": "blurry",
     "edit_guidance_scale": 4.0,
     "output.format": "webp",
     "output.quality": 80,
     "rows": 8,
+}
+
+
+BESIDE: dict[str, dict[str, Any]] = {
+    # Quality is for formats that lose something, and pixels are kept around a mask.
+    "output.quality": {"output": OutputOptions(format="jpeg")},
+    "keep_pixels": {"mask": "auto"},
 }
 
 
@@ -127,8 +135,7 @@ def changed(spec: Spec, path: str, value: object) -> dict[str, Any]:
 
 @pytest.mark.parametrize("path", CHANGES)
 def test_a_digest_depends_on_every_other_field(path: str) -> None:
-    # Quality is for formats that lose something.
-    first = edit(output=OutputOptions(format="jpeg")) if path == "output.quality" else edit()
+    first = edit(**BESIDE.get(path, {}))
     other = parse_spec(changed(first, path, CHANGES[path]))
 
     assert other.digest() != first.digest()
@@ -195,6 +202,12 @@ REFUSED: list[tuple[str, object, str]] = [
     ("sampler.crop_top_left", [-1, 0], "greater than or equal to 0 (got -1)"),
     ("sampler.target_size", [512, 65_537], "less than or equal to 65536 (got 65537)"),
     ("mask", "all", "'auto'"),
+    (
+        "keep_pixels",
+        True,
+        "there is no mask; give one, or auto, or leave keep_pixels out (got True)",
+    ),
+    ("keep_pixels", "often", "boolean"),
     ("sampler.eta", 0.1, "not permitted (got 0.1)"),
     ("sampler", {"steps": 50, "strength": 0.01}, "no step to run; use a strength of at least 0.02"),
     ("edit_guidance_scale", -1, "greater than or equal to 0 (got -1)"),
@@ -298,6 +311,11 @@ def test_the_digest_of_a_spec_never_changes() -> None:
     spec = edit(prompt="a dog", base_prompt="Käse 犬")
 
     assert spec.digest() == "b33511495158fbee99d2d338816bc968fc35c99265d23975dcfa171508983987"
+
+
+def test_a_spec_that_keeps_no_pixels_is_written_as_before_there_was_such_a_field() -> None:
+    assert "keep_pixels" not in edit(mask="auto").model_dump(mode="json")
+    assert edit(mask="auto", keep_pixels=True).model_dump(mode="json")["keep_pixels"]
 
 
 def test_a_mix_that_the_integer_arithmetic_cannot_hold_is_refused():

@@ -33,17 +33,19 @@ SHARED: dict[str, st.SearchStrategy[Any]] = {
         guidance_interval=st.sampled_from([(0.0, 1.0), (0.25, 0.5)]),
     ),
 }
-EDITS = st.builds(
-    EditSpec,
-    edit_prompt=TEXT,
-    negative_prompt=st.sampled_from(["", "blurred"]),
-    edit_guidance_scale=st.sampled_from([None, 7.5]),
-    attention_control=st.booleans(),
-    mask=st.sampled_from([None, "auto", source(9)]),
+EDIT: dict[str, st.SearchStrategy[Any]] = {
+    "edit_prompt": TEXT,
+    "negative_prompt": st.sampled_from(["", "blurred"]),
+    "edit_guidance_scale": st.sampled_from([None, 7.5]),
+    "attention_control": st.booleans(),
     **SHARED,
+}
+EDITS = st.builds(EditSpec, mask=st.sampled_from([None, "auto", source(9)]), **EDIT)
+MASKED = st.builds(
+    EditSpec, mask=st.sampled_from(["auto", source(9)]), keep_pixels=st.booleans(), **EDIT
 )
 SPECS = st.one_of(
-    EDITS, st.builds(InversionSpec, **SHARED), st.builds(ReconstructionSpec, **SHARED)
+    EDITS, MASKED, st.builds(InversionSpec, **SHARED), st.builds(ReconstructionSpec, **SHARED)
 )
 
 

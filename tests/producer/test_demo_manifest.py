@@ -36,6 +36,7 @@ def test_colours_of_things_are_kept_to_the_things() -> None:
     assert {"a photo of green apples", "a photo of red shorts"} <= {
         row.fields["edit_prompt"] for row in rows
     }
+    assert all(row.fields["keep_pixels"] for row in rows)
 
 
 @pytest.mark.parametrize("item", ITEMS, ids=lambda item: item.image)

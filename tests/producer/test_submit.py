@@ -148,7 +148,7 @@ def test_sampler_mask_and_guidance_reach_the_spec(
     mask = tmp_path / "mask.png"
     mask.write_bytes(png(colour="white"))
     options = ["--sampler", "bdia", "--gamma", "0.9", "--guidance-rescale", "0.5"]
-    options += ["--guidance-interval", "0.1", "0.9", "--attention-control"]
+    options += ["--guidance-interval", "0.1", "0.9", "--attention-control", "--keep-pixels"]
     done = edict(*EDIT, photo, "--to", "limes", "--mask", mask, *options, "--batch", "masked")
     assert done.exit_code == 0
     [job] = client.store.jobs_of(client.store.batch("masked").id)
@@ -157,8 +157,18 @@ def test_sampler_mask_and_guidance_reach_the_spec(
     assert (sampler.name, sampler.gamma, sampler.guidance_rescale) == ("bdia", 0.9, 0.5)
     assert sampler.guidance_interval == (0.1, 0.9)
     assert job.spec.attention_control
+    assert job.spec.keep_pixels
     assert isinstance(job.spec.mask, Source)
     assert job.spec.mask.sha256 == sha256(mask.read_bytes())
+
+
+def test_keeping_pixels_without_a_mask_refuses_the_row_and_says_what_to_do(
+    edict: Edict, client: Client, photo: Path
+) -> None:
+    done = edict(*EDIT, photo, "--to", "limes", "--keep-pixels")
+    assert done.exit_code == 1
+    assert "keep_pixels: keeps the pixels outside of a mask, and there is no mask" in done.stderr
+    assert not any(client.store.counts().values())
 
 
 def test_a_mask_that_is_no_image_refuses_the_row_and_names_the_mask(

@@ -56,10 +56,24 @@ class Unchanged:
     """Edits that do nothing, to test the judging."""
 
     def edit(self, request: Request) -> list[dataset.Pixels]:
-        return [request.pixels for _ in (*request.targets, *request.local)]
+        return [request.pixels for _ in (*request.targets, *request.local, *request.kept)]
 
     def round_trip(self, _pixels: dataset.Pixels, _caption: str) -> RoundTrip:
         return RoundTrip(0.1, 0.1, 0.2, 0.3)
+
+
+class Painting(Unchanged):
+    """Edits that differ from the picture by 3 everywhere, 2 in a mask and 1 with pixels kept."""
+
+    def edit(self, request: Request) -> list[dataset.Pixels]:
+        away = [
+            *(3 for _ in request.targets),
+            *(2 for _ in request.local),
+            *(1 for _ in request.kept),
+        ]
+        return [
+            np.where(request.pixels > 127, request.pixels - by, request.pixels + by) for by in away
+        ]
 
 
 class TestEvaluation:
@@ -79,11 +93,20 @@ class TestEvaluation:
         figures = assessment.measure(Unchanged(), cases, recipe, [20.0, 30.0])
 
         assert figures.colour.edited == figures.colour.unedited
-        assert figures.colour.inside == 0
+        assert figures.colour.inside == figures.colour_kept.outside == 0
         for style in figures.styles.values():
             assert style.edited == style.unedited
             assert style.layout == pytest.approx(1)
         assert figures.errors.ddim_conditional == pytest.approx(0.2)
+
+    def test_each_way_of_a_colour_edit_is_judged_by_its_own_pictures(self, cases, recipe):
+        figures = assessment.measure(Painting(), cases, recipe, [20.0])
+
+        changes = [
+            each.outside
+            for each in (figures.colour_everywhere, figures.colour, figures.colour_kept)
+        ]
+        assert changes == pytest.approx([3 / 255, 2 / 255, 1 / 255], rel=1e-3)
 
     def test_colours_cannot_be_judged_without_objects(self, cases, recipe):
         nothing = [case for case in cases if case.thing is None]
@@ -94,9 +117,13 @@ class TestEvaluation:
     def test_the_card_takes_every_figure(self, cases, recipe):
         figures = assessment.measure(Unchanged(), cases, recipe, [20.0, 30.0])
 
+        kept = figures.colour_kept.model_copy(update={"inside": 0.25, "outside": 0.0625})
+        figures = figures.model_copy(update={"colour_kept": kept})
+
         text = card.write(figures, recipe, Settings(), 12_300_000)
 
         assert "12.3 MB" in text
+        assert "(`keep_pixels`) 0.250 and 0.062;" in text
         assert "| 0.1000 | 0.1000 | 0.2000 | 0.3000 |" in text
         assert "$" not in text
 
@@ -118,6 +145,7 @@ class TestEvaluation:
         assert record["errors"]["edict"] == pytest.approx(record["errors"]["vae"], rel=0.01)
         assert record["seconds_per_edit"] > 0
         assert record["seconds_per_local_edit"] > 0
+        assert record["colour_kept"]["outside"] <= record["colour"]["outside"]
         with Image.open(model / "grid.png") as sheet:
             assert sheet.width > 6 * grid.CELL
         assert "## Limits" in (model / "MODEL_CARD.md").read_text()

@@ -119,6 +119,16 @@ def test_a_reconstruction_comes_again_in_any_format(bench: Bench, client: Client
         assert reproduce(client, read_recipe(data, "a file"), data).same_bytes
 
 
+def test_an_edit_that_keeps_pixels_comes_again_bit_for_bit(bench: Bench, client: Client):
+    [job] = bench.run(bench.edit("a cat", mask="auto", keep_pixels=True))
+    data = image(bench, job)
+
+    with working(bench):
+        verdict = reproduce(client, read_recipe(data, "a file"), data)
+
+    assert str(verdict) == "the same bytes"
+
+
 def test_an_edit_runs_at_the_rows_that_it_names(bench: Bench):
     two, eight = bench.run(bench.edit("a cat", rows=2), bench.edit("a cat", rows=8))
 

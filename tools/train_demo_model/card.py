@@ -12,7 +12,7 @@ TEMPLATE = Path(__file__).with_name("card.md")
 
 def write(figures: Figures, recipe: Recipe, settings: Settings, size: int) -> str:
     """Fill the card in."""
-    colour, everywhere = figures.colour, figures.colour_everywhere
+    colour, kept, everywhere = figures.colour, figures.colour_kept, figures.colour_everywhere
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         size=recipe.size,
         latent=f"{recipe.size // 4}x{recipe.size // 4}x{recipe.vae_shape.latent_channels}",
@@ -38,11 +38,14 @@ def write(figures: Figures, recipe: Recipe, settings: Settings, size: int) -> st
         **{f"mse_{name}": f"{value:.4f}" for name, value in vars(figures.errors).items()},
         local_guidance=settings.local_guidance,
         colour_row=_colour_row("colour of the object, in the mask that is found", colour),
+        kept_row=_colour_row("the same, with the photograph's own pixels around the mask", kept),
         everywhere_row=_colour_row("colour of the object, without a mask", everywhere),
         style_rows=_rows(figures.styles),
         unseen_rows=_rows(figures.unseen),
         inside=f"{colour.inside:.3f}",
         outside=f"{colour.outside:.3f}",
+        inside_kept=f"{kept.inside:.3f}",
+        outside_kept=f"{kept.outside:.3f}",
         inside_everywhere=f"{everywhere.inside:.3f}",
         outside_everywhere=f"{everywhere.outside:.3f}",
         others=f"{figures.layout_of_others:.2f}",

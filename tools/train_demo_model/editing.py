@@ -52,13 +52,15 @@ class Settings:
 class Request:
     """One picture, the words that describe it, and the words of the edits that are asked for.
 
-    `local` edits are kept to where the prompts disagree: to the mask "auto".
+    `local` edits are kept to where the prompts disagree: to the mask "auto". `kept` edits are, too,
+    and have the picture's own pixels around it.
     """
 
     pixels: Pixels
     base: str
     targets: Sequence[str]
     local: Sequence[str] = ()
+    kept: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Editing(Protocol):
     """What the evaluation needs done."""
 
     def edit(self, request: Request, /) -> list[Pixels]:
-        """Make the edits of one picture, those of `local` last."""
+        """Make the edits of one picture: of `targets`, then of `local`, then of `kept`."""
 
     def round_trip(self, pixels: Pixels, caption: str, /) -> RoundTrip:
         """Invert a picture and generate it back, by each method."""
@@ -91,12 +93,20 @@ class EngineEditing:
     def edit(self, request: Request) -> list[Pixels]:
         """See `Editing`; one inversion serves all edits of a picture."""
         image = Image.fromarray(request.pixels)
-        inversion = self._editor.invert(image, request.base, self._parameters("edict"))
+        inversion = self._editor.invert(
+            image,
+            request.base,
+            self._parameters("edict"),
+            for_masks=bool(request.local or request.kept),
+        )
         edit = partial(self._editor.edit, inversion)
-        scale = self._settings.local_guidance
-        everywhere = [edit(target) for target in request.targets]
-        local = [edit(target, guidance=scale, mask="auto") for target in request.local]
-        return [np.asarray(made.image) for made in (*everywhere, *local)]
+        local = partial(edit, guidance=self._settings.local_guidance, mask="auto")
+        made = [
+            *(edit(target) for target in request.targets),
+            *(local(target) for target in request.local),
+            *(local(target, keep_pixels_of=image) for target in request.kept),
+        ]
+        return [np.asarray(each.image) for each in made]
 
     def round_trip(self, pixels: Pixels, caption: str) -> RoundTrip:
         """See `Editing`; "unconditional" has no caption and no guidance."""

@@ -57,6 +57,8 @@ class Figures(Frozen):
     round_trips: int
     errors: RoundTrip
     colour: ColourFigures
+    #: The same edits with the photograph's own pixels around the mask.
+    colour_kept: ColourFigures
     #: The same edits without a mask.
     colour_everywhere: ColourFigures
     styles: dict[str, StyleFigures]
@@ -101,14 +103,15 @@ def _case(photo: Photograph, recipe: Recipe) -> Case:
 def request_of(case: Case) -> Request:
     """Ask for every style, and for a colour where there is an object to give it to.
 
-    The colour is asked for twice: everywhere, and kept to the mask that is found.
+    The colour is asked for three times: everywhere, kept to the mask that is found, and with the
+    photograph's own pixels around that mask.
     """
     styled = [instruction(style, case.subject) for style in STYLES]
     coloured: list[str] = []
     if case.thing is not None:
         coloured.append(instruction("photo", Subject(case.subject.kind, case.colour)))
     base = instruction("photo", case.subject)
-    return Request(case.pixels, base, [*styled, *coloured], local=coloured)
+    return Request(case.pixels, base, [*styled, *coloured], local=coloured, kept=coloured)
 
 
 def style_figures(

@@ -42,7 +42,7 @@ class Row:
     @property
     def labels(self) -> list[str]:
         """Say what each cell shows; the second is the picture generated back unchanged."""
-        made = [*self.request.targets[1:], *self.request.local]
+        made = [*self.request.targets[1:], *self.request.local, *self.request.kept]
         return [f"input: {self.request.base}", "reconstruction", *made]
 
 
@@ -56,8 +56,9 @@ def sampled_rows(model: Path) -> list[Row]:
         generator = torch.Generator().manual_seed(SEED)
         made = pipeline(base, num_inference_steps=50, guidance_scale=4.0, generator=generator)
         styled = [STYLES[style][0].format(f"{colour} {noun}") for style in STYLE_NAMES]
-        local = [f"a photo of {other} {noun}"]
-        rows.append(Row(Request(np.asarray(made.images[0]), base, [base, *styled], local)))
+        kept = [f"a photo of {other} {noun}"]
+        request = Request(np.asarray(made.images[0]), base, [base, *styled], kept=kept)
+        rows.append(Row(request))
     return rows
 
 

@@ -39,6 +39,8 @@ def test_a_parameter_has_one_name_however_often_it_is_there(
     [
         ({"mask": 5}, "mask"),
         ({"mask": "automatic"}, "mask"),
+        ({"keep_pixels": True}, "keep_pixels"),
+        ({"keep_pixels": "often", "mask": "auto"}, "keep_pixels"),
         ({"source": "cat.jpg"}, "source"),
         ({"batch": ""}, "batch"),
         ({"query": 1}, "query"),

@@ -67,6 +67,16 @@ def test_a_mask_comes_with_the_image(api: httpx.Client) -> None:
 
     spec = made(api.get(f"/v1/jobs/{job['id']}"))["spec"]
     assert spec["mask"]["sha256"] != spec["source"]["sha256"]
+    assert "keep_pixels" not in spec
+
+
+def test_pixels_are_kept_where_it_is_asked_for(api: httpx.Client, source: str) -> None:
+    wish = {**EDIT, "source": source, "mask": "auto"}
+    without = made(api.post("/v1/jobs", json=wish))
+    job = made(api.post("/v1/jobs", json={**wish, "keep_pixels": True}))
+
+    assert job["id"] != without["id"]
+    assert made(api.get(f"/v1/jobs/{job['id']}"))["spec"]["keep_pixels"]
 
 
 @pytest.mark.parametrize(
@@ -82,6 +92,7 @@ def test_a_mask_comes_with_the_image(api: httpx.Client) -> None:
         ({"source": "https://example.org/cat.png"}, "source"),
         ({"source": "s3://somebody-elses/cat.png"}, "source"),
         ({"mask": "/etc/passwd"}, "mask"),
+        ({"keep_pixels": True}, "keep_pixels"),
         ({"model": "unknown"}, "model"),
         ({"priority": 10**6}, "priority"),
         ({"webhook": "http://169.254.169.254/"}, "webhook"),

@@ -230,12 +230,14 @@ def test_a_command_survives_the_shell(client: Client, api: httpx.Client, source:
 
     prompt = "a 'dog' $(rm -rf ~) `id` \"x\" \\ 犬"
     rows = [{"source": source, "base_prompt": "-v", "edit_prompt": prompt, "mask": "auto"}]
+    rows[0]["keep_pixels"] = True
     [job] = made(api.post("/v1/batches", json={"rows": rows}))["jobs"]
 
     words = shlex.split(as_command(client.store.job(UUID(job["id"]))))
 
     assert words[words.index("--to") + 1] == prompt
     assert words[words.index("--mask") + 1] == "auto"
+    assert "--keep-pixels" in words
 
 
 def test_an_edit_that_runs_is_shown_to_whoever_looks(api: httpx.Client, client: Client) -> None:

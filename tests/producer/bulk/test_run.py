@@ -69,6 +69,8 @@ def test_nothing_is_submitted_unless_all_rows_are_good(
         ({"model": "unknown"}, "model", "not in the catalogue"),
         ({"kind": "dream"}, "kind", "dream"),
         ({"mask": "words.png"}, "image", "no image"),
+        ({"keep_pixels": True}, "keep_pixels", "there is no mask"),
+        ({"mask": "auto", "keep_pixels": "often"}, "keep_pixels", "boolean"),
     ],
 )
 def test_each_bad_value_is_named_with_its_row_and_field(
@@ -125,6 +127,18 @@ def test_a_webhook_of_the_settings_that_is_none_is_refused_before_anything_is_ma
         with pytest.raises(InvalidInput, match="webhook"):
             run_bulk(client, manifest, Plan(client.model), OPTIONS, dry_run=dry_run)
         assert client.store.batches(1) == []
+
+
+def test_rows_and_their_edits_say_where_pixels_are_kept(
+    submit: Submit, client: Client, tmp_path: Path
+) -> None:
+    [row] = photographs(1)
+    edits = ["a cat", {"edit_prompt": "a dog", "keep_pixels": False}]
+    submit(write(tmp_path / "m.jsonl", [{**row, "edits": edits, "mask": "auto", "keep_pixels": 1}]))
+
+    jobs = client.store.jobs_of(client.store.batch("bulk").id)
+    kept = {job.spec.edit_prompt: job.spec.keep_pixels for job in jobs}
+    assert kept == {"a cat": True, "a dog": False}
 
 
 def test_duplicate_rows_are_one_job(submit: Submit, client: Client, tmp_path: Path) -> None:
