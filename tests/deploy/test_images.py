@@ -16,6 +16,15 @@ ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy" / "images" / "control.Dockerfile"
 MAX_BYTES = 500 * 2**20
 """torch alone would be more."""
+IMPORT_ALL = """
+import importlib, pkgutil, jobs, producer
+assert "/site-packages/" in jobs.__file__
+for top in jobs, producer:
+    for module in pkgutil.walk_packages(top.__path__, f"{top.__name__}."):
+        # The client over HTTP is for other machines: an extra that the image has not.
+        if not module.name.startswith("producer.remote") and not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+"""
 
 pytestmark = pytest.mark.slow
 
@@ -55,15 +64,39 @@ def built(folder: Path) -> dict[str, str]:
     }
 
 
-def test_the_same_checkout_makes_the_same_files_and_no_torch_among_them(tmp_path: Path):
-    first = built(tmp_path / "image")
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """The folder that the image is made in, and its files."""
+    folder = tmp_path_factory.mktemp("image")
+    return folder, built(folder)
+
+
+def test_the_same_checkout_makes_the_same_files_and_no_torch_among_them(
+    image: tuple[Path, dict[str, str]],
+):
+    folder, first = image
     assert "bin/edict" in first
     assert not [name for name in first if "/site-packages/torch/" in name]
-    files = (path for path in (tmp_path / "image" / "edict").rglob("*") if path.is_file())
+    files = (path for path in (folder / "edict").rglob("*") if path.is_file())
     assert sum(path.stat().st_size for path in files) < MAX_BYTES
 
-    again = built(tmp_path / "image")
+    again = built(folder)
 
     assert {
         name for name in first.keys() | again.keys() if first.get(name) != again.get(name)
     } == set()
+
+
+def test_the_image_has_all_that_its_programs_import(image: tuple[Path, dict[str, str]]):
+    folder, _ = image
+
+    done = subprocess.run(
+        [folder / "edict" / "bin" / "python", "-c", IMPORT_ALL],
+        cwd=folder,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
