@@ -74,6 +74,7 @@ class DeviceSampler:
         self._engine = engine
         self._device = device
         self._torch_device = torch_device
+        self._unread = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
 
@@ -89,11 +90,18 @@ class DeviceSampler:
         while True:
             try:
                 self._look()
+                self._unread = ""
             except Exception as error:
                 # Figures are no reason to stop, and a lost device is noticed by those who use it.
-                _log.warning("device.unread", device=self._device, reason=str(error))
+                self._tell(str(error))
             if self._stop.wait(SAMPLE_SECONDS):
                 return
+
+    def _tell(self, reason: str) -> None:
+        """Once, and not every other second: a slice of a GPU (MIG) never tells its utilisation."""
+        if reason != self._unread:
+            _log.warning("device.unread", device=self._device, reason=reason)
+        self._unread = reason
 
     def _look(self) -> None:
         ROWS_BUSY.labels(self._device).set(self._engine.busy_rows)
@@ -103,4 +111,6 @@ class DeviceSampler:
             return
         free, total = torch.cuda.mem_get_info(self._torch_device)
         MEMORY.labels(self._device).set(total - free)
-        UTILISATION.labels(self._device).set(torch.cuda.utilization(self._torch_device) / 100)
+        # Asked before there is a series: where nothing is known, 0 would be a lie.
+        percent = torch.cuda.utilization(self._torch_device)
+        UTILISATION.labels(self._device).set(percent / 100)
