@@ -41,9 +41,17 @@ class ObjectInfo:
 class ObjectStore:
     """One bucket of ours, and read access to those that the settings allow."""
 
-    def __init__(self, client: "S3Client", bucket: str, readable: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        client: "S3Client",
+        bucket: str,
+        readable: tuple[str, ...] = (),
+        signer: "S3Client | None" = None,
+    ) -> None:
         self.bucket = bucket
         self._client = client
+        # Names the store as others reach it, and sends nothing.
+        self._signer = signer or client
         self._readable = {bucket, *readable}
 
     @classmethod
@@ -53,11 +61,16 @@ class ObjectStore:
         Raises:
             ConfigurationError: the endpoint is not a URL.
         """
-        return cls(make_client(settings), settings.s3_bucket, settings.source_buckets)
+        signer = None
+        if settings.s3_public_url:
+            outside = settings.model_copy(update={"s3_endpoint_url": settings.s3_public_url})
+            signer = make_client(outside)
+        return cls(make_client(settings), settings.s3_bucket, settings.source_buckets, signer)
 
     def close(self) -> None:
         """Give the connections back."""
         self._client.close()
+        self._signer.close()
 
     def uri(self, key: str) -> str:
         """The `s3://` address of a key of ours."""
@@ -261,7 +274,7 @@ class ObjectStore:
         """
         with self._errors(self.uri(key)):
             return str(
-                self._client.generate_presigned_url(
+                self._signer.generate_presigned_url(
                     "get_object", Params={"Bucket": self.bucket, "Key": key}, ExpiresIn=seconds
                 )
             )
@@ -274,7 +287,7 @@ class ObjectStore:
             AccessDenied: there are no credentials to sign with.
         """
         with self._errors(self.uri(key)):
-            form = self._client.generate_presigned_post(
+            form = self._signer.generate_presigned_post(
                 self.bucket,
                 key,
                 Conditions=[["content-length-range", size, size]],

@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     redis_url: SecretStr = SecretStr("")
     s3_endpoint_url: str | None = None
     """None: Amazon S3."""
+    s3_public_url: str | None = None
+    """Where clients of the HTTP API reach the same store, to load results and put uploads; None:
+    where we do."""
     s3_region: str = "us-east-1"
     s3_bucket: str = ""
     s3_access_key_id: str | None = None
@@ -113,6 +116,13 @@ class Settings(BaseSettings):
                 "OTEL_EXPORTER_OTLP_HEADERS"
             )
         return endpoint
+
+    @field_validator("s3_public_url")
+    @classmethod
+    def _is_a_store(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://[^/@\s]+", url):
+            raise ValueError("is not of the form https://host:8333")
+        return url
 
     @field_validator("webhook_allow")
     @classmethod

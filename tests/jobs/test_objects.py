@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from jobs.errors import (
@@ -53,6 +54,32 @@ def test_what_is_put_comes_back(objects: ObjectStore, s3_client: "S3Client") -> 
     assert objects.read(objects.uri(key), max_bytes=6) == b"pixels"
     head = s3_client.head_object(Bucket=objects.bucket, Key=key)
     assert (head["ContentType"], head["ContentLength"]) == ("image/png", 6)
+
+
+def test_addresses_for_others_name_the_store_as_they_reach_it(s3: S3Server, bucket: str) -> None:
+    outside = s3.endpoint_url.replace("127.0.0.1", "localhost")
+    assert outside != s3.endpoint_url
+    settings = settings_for(s3, bucket, s3_public_url=outside)
+
+    with closing(ObjectStore.from_settings(settings)) as objects:
+        objects.put("sources/a", b"pixels", "image/png")
+        url = objects.presigned_url("sources/a", seconds=60)
+        form_url, fields = objects.presigned_upload("uploads/b", size=6, seconds=60)
+        sent = httpx.post(form_url, data=fields, files={"file": b"sketch"}, trust_env=False)
+
+        assert url.startswith(f"{outside}/{bucket}/")
+        assert httpx.get(url, trust_env=False).content == b"pixels"
+        assert form_url == f"{outside}/{bucket}"
+        assert sent.is_success
+        assert objects.get("uploads/b") == b"sketch"
+
+
+@pytest.mark.parametrize(
+    "url", ["s3.example.org", "https://me@s3.example.org", "https://s3/bucket"]
+)
+def test_an_address_for_others_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"is not of the form https://host:8333"):
+        Settings(s3_public_url=url)
 
 
 def test_the_first_content_of_a_key_stays(objects: ObjectStore) -> None:
