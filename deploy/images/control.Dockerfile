@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # `edict` without torch: control, the HTTP API, migrate, and what submits and follows work.
 # Build from the root of the checkout: docker build -f deploy/images/control.Dockerfile .
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
@@ -15,7 +14,7 @@ RUN python -m venv /opt/edict \
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /opt/edict /opt/edict
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin edict
+RUN SOURCE_DATE_EPOCH=315532800 useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin edict
 ENV PATH=/opt/edict/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1

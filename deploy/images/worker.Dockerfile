@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # `edict worker` with torch, whose wheels bring the CUDA libraries; the base gives the rest.
 # Weights are not in the image: HF_HOME is a volume that outlives the container, and
 # `edict prefetch` fills it ahead of time.
@@ -10,7 +9,7 @@ FROM ${CUDA_IMAGE} AS python
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 python3-venv \
-    && rm -rf /var/lib/apt/lists/*
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/* /var/log/*
 
 FROM python AS build
 WORKDIR /src
@@ -24,7 +23,7 @@ RUN python3 -m venv /opt/edict \
 
 FROM python
 COPY --from=build /opt/edict /opt/edict
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin edict \
+RUN SOURCE_DATE_EPOCH=315532800 useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin edict \
     && install -d -o 10001 -g 10001 /var/cache/edict
 ENV PATH=/opt/edict/bin:$PATH \
     HF_HOME=/var/cache/edict \
