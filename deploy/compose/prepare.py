@@ -63,14 +63,34 @@ def bucket_policy(bucket: str) -> dict[str, Any]:
             "Principal": {"AWS": f"arn:aws:iam::000000000000:user/{name}"},
         }
         for name in PROCESSES
-        for statement in json.loads(_shipped(name, bucket))["Statement"]
+        for statement in _shipped(name, bucket) + (_not_more(bucket) if name == "api" else [])
     ]
     return {"Version": "2012-10-17", "Statement": statements}
 
 
-def _shipped(name: str, bucket: str) -> str:
-    text = (DEPLOY / "s3" / f"{name}.json").read_text()
-    return text.replace(":::edict", f":::{bucket}")
+def _not_more(bucket: str) -> list[dict[str, Any]]:
+    """What the API may not do, though SeaweedFS lets it write anywhere.
+
+    It takes a form to upload from those only who have it: a policy can refuse one, not allow it.
+    """
+    ours = f"arn:aws:s3:::{bucket}"
+    puts = [each for each in _shipped("api", bucket) if "s3:PutObject" in each["Action"]]
+    places = [place for each in puts for place in each["Resource"]]
+    return [
+        _deny("ChangesToTheBucket", ["s3:Put*", "s3:Delete*"], Resource=[ours]),
+        _deny("ChangesToObjects", ["s3:Delete*", "s3:PutObject?*"], Resource=[f"{ours}/*"]),
+        _deny("OtherPlaces", ["s3:PutObject"], NotResource=places),
+    ]
+
+
+def _deny(what: str, actions: list[str], **where: list[str]) -> dict[str, Any]:
+    return {"Sid": f"No{what}", "Effect": "Deny", "Action": actions, **where}
+
+
+def _shipped(name: str, bucket: str) -> list[dict[str, Any]]:
+    text = (DEPLOY / "s3" / f"{name}.json").read_text().replace(":::edict", f":::{bucket}")
+    statements: list[dict[str, Any]] = json.loads(text)["Statement"]
+    return statements
 
 
 if __name__ == "__main__":

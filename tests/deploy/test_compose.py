@@ -89,6 +89,13 @@ def test_addresses_of_results_lead_to_the_store_from_outside_of_the_containers()
     assert api["EDICT_S3_PUBLIC_URL"] == f"${{EDICT_S3_PUBLIC_URL:-http://{address}}}"
 
 
+def test_a_key_that_changed_starts_the_store_anew():
+    # Compose compares what the service says, not the content of its files.
+    content = COMPOSE["configs"]["s3"]["content"]
+
+    assert content in COMPOSE["services"]["s3"]["environment"].values()
+
+
 def test_an_empty_store_reserves_no_disk():
     assert "-master.volumePreallocate=false" in COMPOSE["services"]["s3"]["command"]
 

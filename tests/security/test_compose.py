@@ -11,17 +11,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import psycopg
 import pytest
 import yaml
+from botocore.exceptions import ClientError
 from psycopg import errors, sql
 from pydantic import SecretStr
 
 from deploy.compose.prepare import PROCESSES
 from jobs.errors import AccessDenied
 from jobs.objects import ObjectStore
+from jobs.s3 import make_client
 from jobs.settings import Settings
 from producer.embedded.ports import LOOPBACK
 from producer.embedded.seaweedfs import SeaweedFS
@@ -30,6 +34,10 @@ from tests.security.roles import ROLES, libpq
 FOLDER = Path(__file__).parents[2] / "deploy" / "compose"
 COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())
 PASSWORDS = {f"{name.upper()}_PASSWORD": f"{name}pass" for name in ("s3", *PROCESSES)}
+
+ALL_GONE_TOMORROW: Any = {
+    "Rules": [{"ID": "x", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}}]
+}
 
 
 class ComposeS3(SeaweedFS):
@@ -148,6 +156,44 @@ def test_a_password_that_changed_holds_from_the_next_start_on(database: str, s3_
 
     with logged_in(database, "worker", "another") as connection:
         assert connection.execute("SELECT current_user").fetchone() == ("worker",)
+
+
+def test_the_api_signs_forms_for_uploads_and_its_key_opens_no_more_by_that(
+    database: str, s3_settings: Settings
+):
+    prepare(database, s3_settings)
+    mine = {
+        "s3_access_key_id": "api",
+        "s3_secret_access_key": SecretStr(PASSWORDS["API_PASSWORD"]),
+    }
+    settings = s3_settings.model_copy(update=mine)
+    api = ObjectStore.from_settings(settings)
+
+    assert sent(api, "uploads/acme/dog").is_success
+    assert api.get("uploads/acme/dog") == b"upload"
+
+    for place in ("results/a.png", "inversions/a.safetensors", "elsewhere"):
+        assert sent(api, place).status_code == 403
+    with pytest.raises(AccessDenied):
+        api.delete("uploads/acme/dog")
+    client = make_client(settings)
+    for denied in (
+        lambda: client.delete_bucket(Bucket="edict"),
+        lambda: client.delete_bucket_policy(Bucket="edict"),
+        lambda: client.put_bucket_acl(Bucket="edict", ACL="public-read"),
+        lambda: client.put_object_acl(Bucket="edict", Key="sources/a", ACL="public-read"),
+        lambda: client.put_bucket_lifecycle_configuration(
+            Bucket="edict", LifecycleConfiguration=ALL_GONE_TOMORROW
+        ),
+    ):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            denied()
+
+
+def sent(store: ObjectStore, key: str) -> httpx.Response:
+    """What the server answers to six bytes in a form that the store signed."""
+    url, fields = store.presigned_upload(key, size=6, seconds=60)
+    return httpx.post(url, data=fields, files={"file": b"upload"}, trust_env=False)
 
 
 def test_each_service_has_a_key_that_opens_its_part_of_the_bucket(
