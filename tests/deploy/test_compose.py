@@ -100,6 +100,10 @@ def test_an_empty_store_reserves_no_disk():
     assert "-master.volumePreallocate=false" in COMPOSE["services"]["s3"]["command"]
 
 
+def test_the_store_is_not_killed_while_it_stops():
+    assert compose_seconds(COMPOSE["services"]["s3"]["stop_grace_period"]) > 25
+
+
 def test_the_database_is_healthy_only_when_it_answers_where_others_ask():
     check = COMPOSE["services"]["postgres"]["healthcheck"]["test"]
 
