@@ -203,6 +203,16 @@ def test_images_are_not_root_and_copy_only_what_the_context_lets_in(path: Path):
     assert not any(re.search(r":latest|^ADD |^# syntax=", line) for line in lines)
 
 
+def test_what_torch_compiles_lies_in_the_volume_and_not_in_tmp_where_no_program_may_be():
+    text = (DEPLOY / "images" / "worker.Dockerfile").read_text()
+    [volume] = re.findall(r"^VOLUME (\S+)$", text, re.MULTILINE)
+    [folder] = re.findall(r"TORCHINDUCTOR_CACHE_DIR=(\S+)", text)
+
+    assert folder.startswith(f"{volume}/")
+    worker = COMPOSE["services"]["worker-0"]
+    assert worker["volumes"] == [f"weights:{volume}"]
+
+
 def test_the_control_image_has_no_torch():
     text = (DEPLOY / "images" / "control.Dockerfile").read_text()
 
