@@ -75,6 +75,8 @@ def make_app(settings: Settings) -> Celery:
         # Else each of our lines becomes a part of one of Celery's.
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
+        # Else Celery gives up after some 45 minutes, and its process ends.
+        broker_connection_max_retries=None,
         broker_connection_timeout=5,
         broker_transport_options={
             "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,

@@ -12,6 +12,8 @@ from typing import Any
 import structlog
 from kombu.transport import redis
 
+from jobs.acknowledging import LettingGo
+
 _log = structlog.get_logger()
 
 _NO_MESSAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
@@ -19,7 +21,9 @@ _NO_MESSAGE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 
 class CarefulChannel(redis.Channel):
-    """Drops what cannot be read as a message."""
+    """Drops what cannot be read as a message, and lets go of what is done."""
+
+    QoS = LettingGo
 
     def _brpop_read(self, **options: Any) -> Any:
         try:

@@ -1,11 +1,13 @@
 """Who asks for the chores: Celery beat, with the lock and the times of redbeat in Redis.
 
 Every control process has a beat; the one that holds the lock keeps time, and another takes over
-within `LOCK_SECONDS` of its end. Nothing that is in Redis is needed: a beat starts on a clean
-slate, writes its entries again where they are gone, and starts anew when the lock is.
+within `LOCK_SECONDS` of its end. Nothing that is in Redis is needed: a beat that gets the lock
+starts on a clean slate, by its own clock, writes its entries again where they are gone, and starts
+anew when the lock is.
 """
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,10 +68,10 @@ def schedule_chores(app: Celery, work: Sequence[Chore]) -> None:
 class ChoreScheduler(RedBeatScheduler):  # type: ignore[misc]
     """Redbeat's scheduler, that knows what it wants without looking into Redis."""
 
+    _begun = False
+
     def setup_schedule(self) -> None:
-        """Begin on a clean slate: what others may have put there is not asked for, or not read."""
-        _forget(self.app)
-        super().setup_schedule()
+        """Write nothing before the lock is ours: another keeps time, by another clock."""
 
     def tick(self, *arguments: Any, **options: Any) -> float:
         """Ask for what is due; returns the seconds to the next time.
@@ -79,9 +81,20 @@ class ChoreScheduler(RedBeatScheduler):  # type: ignore[misc]
         """
         if self.lock is None:
             raise ServiceUnavailable("Redis gave no lock to keep time by")
-        if not get_redis(self.app).exists(self.app.redbeat_conf.schedule_key):
-            self.setup_schedule()
+        if not self._begun or not _are_all_to_come(self.app):
+            # A clean slate: what others may have put there is not asked for, or not read.
+            _forget(self.app)
+            super().setup_schedule()
+            self._begun = True
         return float(super().tick(*arguments, **options))
+
+
+def _are_all_to_come(app: Celery) -> bool:
+    """Whether each chore is due soon; not, if it is gone, or our clock was set back."""
+    every = [entry["schedule"] for entry in app.conf.beat_schedule.values()]
+    soon = time.time() + max(every) + _TICK_SECONDS
+    key = app.redbeat_conf.schedule_key
+    return int(get_redis(app).zcount(key, "-inf", soon)) >= len(every)
 
 
 def _forget(app: Celery) -> None:

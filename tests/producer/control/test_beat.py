@@ -113,6 +113,19 @@ def test_what_others_put_into_redis_stops_no_chore(
     assert control.is_running
 
 
+@pytest.mark.slow
+def test_times_of_a_clock_that_ran_ahead_stop_no_chore(
+    client: Client, start: Callable[[], Child], redis: Redis
+) -> None:
+    start()
+    announced(client)
+
+    for key in list(redis.zrange(TIMES, 0, -1)):
+        redis.zincrby(TIMES, 3_600, key)
+
+    announced(client)
+
+
 def test_a_chore_that_is_being_done_is_not_begun_again() -> None:
     begun, go_on = threading.Semaphore(0), threading.Event()
 
