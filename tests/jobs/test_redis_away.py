@@ -15,8 +15,6 @@ from jobs.settings import Settings
 from producer.embedded.valkey import Valkey
 from tests.pipeline import eventually
 
-# Celery's, at every outage.
-pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 HOUR = 3_600
 
 
