@@ -111,14 +111,14 @@ def test_what_is_not_finite_spoils_no_neighbour(any_model: Model) -> None:
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, int]]:
     """The busy rows of each batch, by its function; each takes a while, so that others come."""
     seen: list[tuple[object, int]] = []
-    call = Batched.__call__
+    make = Batched.make
 
     def note(self: Batched[Any, Any], rows: Sequence[Any]) -> list[Any]:
         seen.append((self, len(rows)))
         time.sleep(0.05)
-        return call(self, rows)
+        return make(self, rows)
 
-    monkeypatch.setattr(Batched, "__call__", note)
+    monkeypatch.setattr(Batched, "make", note)
     return seen
 
 
