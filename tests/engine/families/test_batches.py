@@ -115,7 +115,7 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, int]]:
 
     def note(self: Batched[Any, Any], rows: Sequence[Any]) -> list[Any]:
         seen.append((self, len(rows)))
-        time.sleep(0.05)
+        time.sleep(0.25)
         return make(self, rows)
 
     monkeypatch.setattr(Batched, "make", note)
