@@ -29,8 +29,9 @@ PICTURES = 3
 FIRST = PICTURES * len(ANIMALS)
 """Jobs from before the migration: enough that it comes in their middle."""
 FEW = ANIMALS[:3]
-TOTAL = FIRST + PICTURES * len(FEW) + FIRST
-"""Those of the last batch are many, too: the old version is to leave in their middle."""
+MANY = tuple(f"{colour} {animal}" for colour in ("red", "blue", "grey") for animal in ANIMALS)
+TOTAL = FIRST + PICTURES * (len(FEW) + len(MANY))
+"""The last batch is large: the old version is to leave in its middle, however busy the machine."""
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +146,7 @@ def test_a_fleet_is_upgraded_while_it_works(
         eventually(lambda: "control.started" in said(controls[1]))
         new_pids = device_of(workers[1])
         submit(old, deployment, photographs, "second")
-        submit(new, deployment, photographs, "third", ANIMALS)
+        submit(new, deployment, photographs, "third", MANY)
         eventually(lambda: ended(engine) > FIRST)
 
         # When the old ones are told to stop
