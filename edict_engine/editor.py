@@ -18,22 +18,14 @@ from edict_engine.engine import Engine
 from edict_engine.errand import Errand, OnProgress, ShouldStop
 from edict_engine.errors import ModelMismatch, ParameterError
 from edict_engine.fixed_point import LatentPair, quantise, to_float
+from edict_engine.found_mask import LEVELS, Contrast, compare, noisy_steps
 from edict_engine.group import Trajectory
 from edict_engine.guidance import ClassifierFree
 from edict_engine.images import to_image, to_pixels
 from edict_engine.latent_file import Inversion
-from edict_engine.masked import (
-    Contrast,
-    check_mask,
-    contrasted,
-    find_mask,
-    latent_mask,
-    mask_image,
-    paste,
-)
+from edict_engine.masked import Place, check_mask, paste
 from edict_engine.metrics import psnr
 from edict_engine.model import Model
-from edict_engine.overlay import overlay
 from edict_engine.parameters import SamplerParameters, check_guidance
 from edict_engine.preview import Glance, Look, Projection, watched
 from edict_engine.samplers import AfterStep, Coroutine, Sampler, get_sampler, keep
@@ -158,8 +150,9 @@ class Editor:
         ``guidance`` replaces the inversion's own scale; ``negative_prompt`` is what guidance leads
         away from. ``attention_control`` is Prompt-to-Prompt (see ``attention``). ``mask`` is an
         image of the size that was inverted, white where something may change, or "auto" to find
-        that from the prompts (see ``masked``). ``keep_pixels_of`` is the image that was inverted:
-        around the mask the result is then its own pixels (see ``overlay``), not only its latent.
+        that from the prompts (see ``found_mask``). ``keep_pixels_of`` is the image that was
+        inverted: around the mask the result is then its own pixels, not only its latent (see
+        ``overlay``), and a mask that is found follows them.
         ``rung`` repeats an edit at its own. ``look`` is shown every step as it is taken (see
         ``preview``); it is called on the device thread. Raises ``ModelMismatch`` if another model
         made the inversion.
@@ -169,46 +162,53 @@ class Editor:
         self._check_edit(inversion, scale, attention_control)
         size = self._size(inversion)
         check_mask(mask, keep_pixels_of, size)
-        inside = None
-        if isinstance(mask, Image.Image):
-            inside = latent_mask(mask, size, inversion.pair.shape)
         towards = replace(inversion.parameters, guidance=scale)
         base = inversion.prompt if attention_control else None
         guide = self._guidance(errand, prompt, towards, negative_prompt, base)
-        if mask is None:
-            pair, ran_at = errand.run(self._generation(inversion, guide, look=look), rung)
-        else:
-            inside, states = self._states_and_mask(errand, inversion, prompt, inside)
-            kept = paste(inside, states, inversion.image.to(self.model.device))
-            pair, ran_at = errand.run(self._generation(inversion, guide, kept, look), rung)
+        place: Place | None = None
+        kept: AfterStep = keep
+        if mask is not None:
+            place, kept = self._confine(errand, inversion, prompt, mask, keep_pixels_of)
+        pair, ran_at = errand.run(self._generation(inversion, guide, kept, look), rung)
         [pixels] = self._decode(errand, pair.x)
-        image, shown = to_image(pixels), None if inside is None else mask_image(inside, size)
-        if shown is not None and keep_pixels_of is not None:
-            # What was found is known to the cell, a mask that was given to the pixel.
-            cell = self.model.vae_factor
-            border, width = (mask, cell // 2) if isinstance(mask, Image.Image) else (shown, cell)
-            image, shown = overlay(image, keep_pixels_of, border, width)
+        image, shown = to_image(pixels), None
+        if place is not None:
+            image, shown = place.show(image, keep_pixels_of)
         return Edited(image, shown, pair.to("cpu"), ran_at)
 
-    def _states_and_mask(
-        self, errand: Errand, inversion: Inversion, prompt: str, inside: Tensor | None
-    ) -> tuple[Tensor, States]:
-        """The image's own states, and the mask, found if none is given; bool (h, w)."""
-        parameters, rung = inversion.parameters, inversion.rung
-        sampler, grid = self._sampler(parameters)
-        looks = len(contrasted(grid)) if inside is None else 0
-        turns = sampler.generation_turns(grid) + looks
-        states = self._own_states(errand, inversion, turns)
-        if inside is not None:
-            return inside.to(self.model.device), states
-        own_prompt, edit = self._embed(errand, parameters, [inversion.prompt, prompt])
-        contrast = Contrast(own_prompt, edit)
-        image = inversion.image.to(self.model.device)
+    def _confine(
+        self,
+        errand: Errand,
+        inversion: Inversion,
+        prompt: str,
+        mask: Image.Image | Literal["auto"],
+        source: Image.Image | None,
+    ) -> tuple[Place, AfterStep]:
+        """Say where an edit belongs, and how it is kept there while it is generated."""
+        sampler, grid = self._sampler(inversion.parameters)
+        looks = len(LEVELS) if mask == "auto" else 0
+        states = self._own_states(errand, inversion, sampler.generation_turns(grid) + looks)
+        if isinstance(mask, Image.Image):
+            place = Place.given(mask, inversion.pair.shape, source)
+        else:
+            difference = self._difference(errand, inversion, prompt)
+            place = Place.found(difference, inversion.image, source)
+        device = self.model.device
+        return place, paste(place.inside.to(device), states, inversion.image.to(device))
+
+    def _difference(self, errand: Errand, inversion: Inversion, prompt: str) -> Tensor:
+        """Compare ``prompt`` with the inversion's own (see ``found_mask``); float64 (h, w)."""
+        schedule, image = self.model.schedule, inversion.image.to(self.model.device)
+        base, edit = self._embed(errand, inversion.parameters, [inversion.prompt, prompt])
+        contrast = Contrast(base, edit)
         search = Trajectory(
-            lambda: find_mask(states, grid, image), contrast, inversion.pair.shape, looks
+            lambda: compare(image, schedule.image_scale, noisy_steps(schedule)),
+            contrast,
+            inversion.pair.shape,
+            len(LEVELS),
         )
-        found = errand.run(search, rung if contrast.rows <= rung else None)[0]
-        return found, states
+        rung = inversion.rung if contrast.rows <= inversion.rung else None
+        return errand.run(search, rung)[0].cpu()
 
     def _own_states(self, errand: Errand, inversion: Inversion, later: int) -> States:
         """Find the states of the image's own generation, or generate it; ``later`` turns follow."""

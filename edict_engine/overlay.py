@@ -4,10 +4,9 @@ A masked edit has the source's latent outside of the mask, but not its pixels: t
 return all that the encoder was given, and it looks over the mask's rim. So those pixels are taken
 from the source, and between them and the edit's the two are blended.
 
-The rim lies outside of the mask: inside, the edit is as it was made, and a thing keeps no edge of
-its old colour. Around a mask that was found it is one latent cell wide, because so coarse is the
-mask: narrower, its steps show. A mask that somebody gave is right to the pixel, and half a cell is
-enough for what the decoder carries over it (measured: ``tools/train_demo_model/README.md``).
+A mask that was found is soft where it is in doubt. One that somebody gave is right to the pixel,
+and has a rim that lies outside of it: inside, the edit is as it was made, and a thing keeps no edge
+of its old colour (measured: ``tools/train_demo_model/README.md``).
 
 Invariant: all is done on bytes, so where the rim ends the pixels are the source's, byte for byte.
 """
@@ -15,17 +14,12 @@ Invariant: all is done on bytes, so where the rim ends the pixels are the source
 from PIL import Image, ImageFilter
 
 
-def overlay(
-    edited: Image.Image, source: Image.Image, mask: Image.Image, width: int
-) -> tuple[Image.Image, Image.Image]:
-    """Put ``source`` around the ``mask``, white where the edit belongs; all are of one size.
+def overlay(edited: Image.Image, source: Image.Image, share: Image.Image) -> Image.Image:
+    """Put ``source`` around ``edited``; ``share`` says how much of this each pixel shows, 0 to 255.
 
-    ``width`` is the rim's, in pixels. Returns the image, and what of it may not be the source's own
-    pixels: white in the mask and on its rim, black elsewhere.
+    All are of one size.
     """
-    share = rim(mask, width)
-    pasted = Image.composite(edited, source.convert("RGB"), share)
-    return pasted, share.point(lambda value: 255 if value else 0)
+    return Image.composite(edited, source.convert("RGB"), share)
 
 
 def rim(mask: Image.Image, width: int) -> Image.Image:

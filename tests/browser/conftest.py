@@ -16,7 +16,7 @@ from tests.browser.browsers import MISSING, find_browser
 from tests.pipeline import edict, eventually
 
 MADE = Path(__file__).parents[2] / "producer" / "demo" / "made_by_the_model"
-SETTING = ("--steps", "30", "--strength", "0.9", "--guidance", "5")
+SETTING = ("--steps", "16", "--strength", "1", "--guidance", "4", "--mix", "0.78")
 
 
 class Site(NamedTuple):
@@ -69,9 +69,8 @@ def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             site = Site(eventually(lambda: _url_of(serve)), home)
             images = [str(MADE / f"{name}.png") for name in ("lemons", "apples", "shorts")]
             prompts = ["--from", "a photo", "--to", "a pencil sketch", "--to", "a photo at night"]
-            interval = ("--guidance-interval", "0.5", "1")
             batch = ("--batch", "fruit", "--wait")
-            site.run("submit", "edit", *images, *prompts, *SETTING, *interval, *batch)
+            site.run("submit", "edit", *images, *prompts, *SETTING, *batch)
             yield site
 
 

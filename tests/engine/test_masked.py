@@ -14,22 +14,15 @@ from PIL import Image, ImageDraw
 from edict_engine.editor import Editor
 from edict_engine.engine import Engine
 from edict_engine.errors import ParameterError
-from edict_engine.fixed_point import LatentPair, quantise, to_float
+from edict_engine.fixed_point import LatentPair, quantise
+from edict_engine.found_mask import LEVELS
 from edict_engine.latent_file import Inversion
-from edict_engine.masked import (
-    CONTRASTED,
-    contrasted,
-    find_mask,
-    follow,
-    latent_mask,
-    mask_image,
-    paste,
-)
+from edict_engine.masked import latent_mask, mask_image, paste
 from edict_engine.model import load_model
 from edict_engine.parameters import SamplerParameters
 from edict_engine.samplers import SAMPLERS
 
-from .conftest import SCHEDULE, start_pair
+from .conftest import start_pair
 
 SIZE = (64, 64)
 SHORTS = Path(__file__).parents[2] / "producer/demo/made_by_the_model/shorts.png"
@@ -62,7 +55,7 @@ def left_half() -> Image.Image:
 
 
 def outside(mask: Image.Image, inversion: Inversion) -> torch.Tensor:
-    return ~latent_mask(mask, SIZE, inversion.pair.shape).expand(inversion.pair.shape)
+    return ~latent_mask(mask, inversion.pair.shape).expand(inversion.pair.shape)
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
@@ -102,31 +95,6 @@ def test_a_mask_is_found_around_what_the_edit_is_about(editor: Editor) -> None:
     assert torch.equal(edited.pair.x[kept], inversion.image[kept])
 
 
-def found_mask(difference: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
-    """Find a mask with a network whose answers to the two prompts always differ so, (4, h, w)."""
-    grid = SCHEDULE.grid(8)
-    search = find_mask([LatentPair(image, image)] * len(grid), grid, image)
-    next(search)
-    for _ in contrasted(grid)[1:]:
-        search.send(difference)
-    with pytest.raises(StopIteration) as end:
-        search.send(difference)
-    found: torch.Tensor = end.value.value
-    return found
-
-
-def two_things(inside: torch.Tensor) -> torch.Tensor:
-    """A latent of an object and a background that look different."""
-    noise = torch.randn(4, *inside.shape, generator=torch.Generator().manual_seed(0))
-    return quantise(0.1 * noise.to(torch.float64) + inside.to(torch.float64))
-
-
-def corner(side: int) -> torch.Tensor:
-    inside = torch.zeros(8, 8, dtype=torch.bool)
-    inside[:side, :side] = True
-    return inside
-
-
 def test_the_mask_and_the_edit_in_it_do_not_depend_on_who_shares_the_batch(
     editor: Editor, photo: Image.Image
 ) -> None:
@@ -143,49 +111,12 @@ def test_the_mask_and_the_edit_in_it_do_not_depend_on_who_shares_the_batch(
     assert alone.pair.equal(beside.pair)
 
 
-@pytest.mark.parametrize("side", [2, 4, 7])
-def test_the_found_mask_is_where_the_difference_is_large_whatever_its_size(side: int) -> None:
-    inside = corner(side)
-    difference = torch.where(inside, 1.0, 0.01).to(torch.float64).expand(4, 8, 8)
-    assert torch.equal(found_mask(difference, two_things(inside)), inside)
-
-
-def test_places_that_look_like_the_object_belong_to_the_mask_in_spite_of_noise() -> None:
-    # Given a difference that is half noise, where two of the object's places show none at all
-    inside = corner(4)
-    noise = torch.rand(8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    difference = inside + 0.5 * noise
-    difference[1, 1] = difference[2, 3] = 0.0
-    assert torch.equal(found_mask(difference.expand(4, 8, 8), two_things(inside)), inside)
-
-
-def test_an_image_without_features_only_smooths_the_difference() -> None:
-    values = torch.rand(8, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    smooth = follow(values, torch.zeros(4, 8, 8, dtype=torch.float64))
-    assert smooth.std() < values.std() / 4
-    assert follow(torch.full_like(values, 0.5), to_float(start_pair().x)).allclose(
-        torch.full_like(values, 0.5)
-    )
-
-
-def test_the_prompts_are_compared_where_there_is_most_noise() -> None:
-    grid = SCHEDULE.grid(200)
-    steps = contrasted(grid)
-    assert len(steps) <= CONTRASTED
-    assert [step.position for step in steps] == sorted(step.position for step in steps)
-    assert steps[-1].timestep > 0.75 * grid[0].timestep
-
-
-def test_prompts_that_never_disagree_leave_everything_open() -> None:
-    assert found_mask(torch.zeros(4, 8, 8, dtype=torch.float64), start_pair().x).all()
-
-
 def test_a_latent_belongs_to_the_mask_with_its_first_white_pixel() -> None:
     mask = Image.new("L", SIZE, 0)
     mask.putpixel((5, 63), 255)
-    inside = latent_mask(mask, SIZE, (4, 16, 16))
+    inside = latent_mask(mask, (4, 16, 16))
     assert inside.nonzero().tolist() == [[15, 1]]
-    assert latent_mask(mask_image(inside, SIZE), SIZE, (4, 16, 16)).equal(inside)
+    assert latent_mask(mask_image(inside, SIZE), (4, 16, 16)).equal(inside)
 
 
 def test_a_mask_of_another_size_is_refused(editor: Editor, inversion: Inversion) -> None:
@@ -227,5 +158,5 @@ def test_progress_of_a_masked_edit_counts_all_its_trajectories(
         mask="auto",
         on_progress=lambda *progress: seen.append(progress),
     )
-    assert seen[-1][0] == seen[-1][1] == 6 + 1 + 6
+    assert seen[-1][0] == seen[-1][1] == 6 + len(LEVELS) + 6
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)

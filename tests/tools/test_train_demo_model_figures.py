@@ -89,6 +89,20 @@ class TestEvaluation:
 
         assert len(cases) == len(held_out) < len(everything)
 
+    def test_no_fruit_is_asked_for_the_colour_that_it_is_said_to_have(self, tmp_path, recipe):
+        # Given limes, which are called green and whose hue lies nearer to yellow
+        (tmp_path / "Lime").mkdir()
+        for number in range(12):
+            garment_picture((190, 255, 0)).save(tmp_path / "Lime" / f"{number}.jpg")
+        every = recipe.model_copy(update={"held_out": 1})
+
+        cases = evaluation.held_out_cases(find_photographs(tmp_path, tmp_path), every, 12)
+
+        assert {case.subject.colour for case in cases} == {"green"}
+        assert "green" in dataset.other_colours(cases[0].thing)
+        assert len({case.colour for case in cases}) > 1
+        assert "green" not in {case.colour for case in cases}
+
     def test_edits_that_do_nothing_are_no_better_than_chance(self, cases, recipe):
         figures = assessment.measure(Unchanged(), cases, recipe, [20.0, 30.0])
 

@@ -95,7 +95,8 @@ def _case(photo: Photograph, recipe: Recipe) -> Case:
         subject = Subject(photo.kind, photo.kind.colour)
         return Case(np.asarray(cut), subject, None, np.zeros((1, 1), np.float32), "")
     mask = np.asarray(centre_crop(thing.mask, recipe.size), np.float32) / np.float32(255)
-    choices = other_colours(thing)
+    # A fruit can bear a name of colour that its pixels are far from: it is no edit to ask for that.
+    choices = [colour for colour in other_colours(thing) if colour != thing.colour]
     colour = choices[sha256(f"colour {photo.name}".encode()).digest()[0] % len(choices)]
     return Case(np.asarray(cut), Subject(photo.kind, thing.colour), thing, mask, colour)
 
