@@ -25,6 +25,7 @@ EXAMPLES = examples(
     "--to '{caption}, in {season}' --vary season=winter,summer",
     "edict bulk s3://photos/2026/ --name sketches --from '{caption}' --to 'a sketch of {caption}'",
     "edict bulk edits.parquet --name fruit --sample 100 --steps 25 --gate 'psnr>=18'",
+    "edict bulk photos --name green --from '{caption}' --to 'a red car' --mask auto --keep-pixels",
 )
 PRIORITIES = {"bulk": 0, "interactive": INTERACTIVE_PRIORITY}
 
@@ -108,9 +109,14 @@ def bulk(
     priority: Urgency = "bulk",
     gate: Gate = None,
     negative: Negative = None,
+    edit_guidance: options.EditGuidance = None,
+    mask: options.Mask = None,
+    keep_pixels: options.KeepPixels = False,
+    attention_control: options.AttentionControl = False,
     steps: options.Steps = 50,
     strength: options.Strength = 0.8,
     guidance: options.Guidance = 3.0,
+    mix: options.Mix = 0.93,
     sampler: options.Sampler = "edict",
     size: options.Size = None,
     fit: options.Fit = "crop",
@@ -133,7 +139,21 @@ def bulk(
     wanted = BulkOptions(
         name, urgency, limit, sample, skip_invalid, force, rejects.absolute(), tuple(gate or ())
     )
-    given = _defaults(negative, steps, strength, guidance, sampler, size, fit, model)
+    given = _given(
+        negative_prompt=negative,
+        edit_guidance_scale=edit_guidance,
+        mask=mask,
+        keep_pixels=keep_pixels or None,
+        attention_control=attention_control or None,
+        steps=steps,
+        strength=strength,
+        guidance_scale=guidance,
+        mix=mix,
+        sampler=sampler,
+        size=size,
+        fit=fit,
+        model=model,
+    )
     with open_client(home) as client, _progress() as look:
         plan = Plan(lru_cache(client.model), template, _pairs("map", columns, several=False), given)
         rows = open_manifest(manifest, client.objects, root=root)
@@ -144,28 +164,9 @@ def bulk(
     raise typer.Exit(1 if report.refused else 0)
 
 
-def _defaults(
-    negative: str | None,
-    steps: int,
-    strength: float,
-    guidance: float,
-    sampler: str,
-    size: int | None,
-    fit: str,
-    model: str | None,
-) -> dict[str, Any]:
+def _given(**fields: Any) -> dict[str, Any]:
     """What holds where a row says nothing, as a plan has it."""
-    defaults = {
-        "negative_prompt": negative,
-        "steps": steps,
-        "strength": strength,
-        "guidance_scale": guidance,
-        "sampler": sampler,
-        "size": size,
-        "fit": fit,
-        "model": model,
-    }
-    return {field: value for field, value in defaults.items() if value is not None}
+    return {field: value for field, value in fields.items() if value is not None}
 
 
 def _pairs(option: str, given: Sequence[str] | None, *, several: bool) -> dict[str, Any]:

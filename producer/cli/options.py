@@ -67,6 +67,28 @@ Interval = Annotated[
         help="Guide at these noise levels only, 0 (clean) to 1 (noise).",
     ),
 ]
+EditGuidance = Annotated[
+    float | None,
+    typer.Option("--edit-guidance", min=0, max=100, help="Instead of --guidance, for the edit."),
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        "--mask",
+        metavar="FILE|auto",
+        help="Change only where this image is white; auto finds the place from the prompts.",
+    ),
+]
+KeepPixels = Annotated[
+    bool,
+    typer.Option("--keep-pixels", help="Outside of the mask, keep the image's own pixels."),
+]
+AttentionControl = Annotated[
+    bool,
+    typer.Option(
+        "--attention-control", help="Prompt-to-Prompt: keep the base prompt's attention maps."
+    ),
+]
 Size = Annotated[
     int | None,
     typer.Option("--size", min=8, max=4096, help="Pixels of a side. Default: the model's own."),

@@ -38,28 +38,6 @@ EditPrompts = Annotated[
 Negative = Annotated[
     str, typer.Option("--negative", metavar="PROMPT", help="What guidance leads away from.")
 ]
-EditGuidance = Annotated[
-    float | None,
-    typer.Option("--edit-guidance", min=0, max=100, help="Instead of --guidance, for the edit."),
-]
-Mask = Annotated[
-    str | None,
-    typer.Option(
-        "--mask",
-        metavar="FILE|auto",
-        help="Change only where this image is white; auto finds the place from the prompts.",
-    ),
-]
-KeepPixels = Annotated[
-    bool,
-    typer.Option("--keep-pixels", help="Outside of the mask, keep the image's own pixels."),
-]
-AttentionControl = Annotated[
-    bool,
-    typer.Option(
-        "--attention-control", help="Prompt-to-Prompt: keep the base prompt's attention maps."
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -92,10 +70,10 @@ def edit(
     base: options.BasePrompt,
     to: EditPrompts,
     negative: Negative = "",
-    edit_guidance: EditGuidance = None,
-    mask: Mask = None,
-    keep_pixels: KeepPixels = False,
-    attention_control: AttentionControl = False,
+    edit_guidance: options.EditGuidance = None,
+    mask: options.Mask = None,
+    keep_pixels: options.KeepPixels = False,
+    attention_control: options.AttentionControl = False,
     steps: options.Steps = 50,
     strength: options.Strength = 0.8,
     guidance: options.Guidance = 3.0,

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.errors import InvalidInput
 from jobs.settings import Settings, load_settings
-from jobs.specs import ModelRef
+from jobs.specs import EditSpec, ModelRef, Source
 from producer.bulk import Plan, Template, open_manifest, run_bulk
 from producer.client import Client
 from tests.producer.bulk.conftest import OPTIONS, Submit, photographs, prompts, write
@@ -271,6 +271,24 @@ def test_the_command_line_submits_and_says_what_became_of_it(
     assert "columns that nothing uses: extra" in done.stderr
     [one, _] = client.store.jobs_of(client.store.batch("cli").id)
     assert (one.spec.sampler.steps, one.spec.base_prompt) == (10, "a cat")
+
+
+def test_what_a_row_says_goes_before_what_the_command_line_says_of_its_edits(
+    edict: Edict, client: Client, tmp_path: Path
+) -> None:
+    own = {"mask": "0.png", "mix": 0.9, "edit_guidance_scale": 5}
+    write(tmp_path / "m.jsonl", [photographs(1)[0], {**photographs(1)[0], **own}])
+    local = ["--mask", "auto", "--keep-pixels", "--edit-guidance", "6", "--attention-control"]
+    done = edict("bulk", "m.jsonl", "--name", "cli", *local, "--mix", "0.78")
+    assert done.exit_code == 0, done.stderr
+    specs = [job.spec for job in client.store.jobs_of(client.store.batch("cli").id)]
+    edits = [spec for spec in specs if isinstance(spec, EditSpec)]
+    assert len(edits) == 4
+    assert all(edit.keep_pixels and edit.attention_control for edit in edits)
+    found = sorted(edit.sampler.mix for edit in edits if edit.mask == "auto")
+    given = [edit for edit in edits if isinstance(edit.mask, Source)]
+    assert found == [0.78, 0.78]
+    assert {(edit.sampler.mix, edit.edit_guidance_scale) for edit in given} == {(0.9, 5)}
 
 
 def test_the_command_line_refuses_and_names_the_rejects(edict: Edict, client: Client) -> None:
