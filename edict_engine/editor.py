@@ -199,16 +199,17 @@ class Editor:
     def _difference(self, errand: Errand, inversion: Inversion, prompt: str) -> Tensor:
         """Compare ``prompt`` with the inversion's own (see ``found_mask``); float64 (h, w)."""
         schedule, image = self.model.schedule, inversion.image.to(self.model.device)
+        steps = noisy_steps(schedule)
         base, edit = self._embed(errand, inversion.parameters, [inversion.prompt, prompt])
         contrast = Contrast(base, edit)
         search = Trajectory(
-            lambda: compare(image, schedule.image_scale, noisy_steps(schedule)),
+            lambda: compare(image, schedule.image_scale, steps),
             contrast,
             inversion.pair.shape,
-            len(LEVELS),
+            len(steps),
         )
-        rung = inversion.rung if contrast.rows <= inversion.rung else None
-        return errand.run(search, rung)[0].cpu()
+        # An inversion without guidance may have had one row to a batch.
+        return errand.run(search, max(inversion.rung, contrast.rows))[0].cpu()
 
     def _own_states(self, errand: Errand, inversion: Inversion, later: int) -> States:
         """Find the states of the image's own generation, or generate it; ``later`` turns follow."""

@@ -16,11 +16,13 @@ from edict_engine.engine import Engine
 from edict_engine.errors import ParameterError
 from edict_engine.fixed_point import LatentPair, quantise
 from edict_engine.found_mask import LEVELS
+from edict_engine.group import Trajectory
 from edict_engine.latent_file import Inversion
 from edict_engine.masked import latent_mask, mask_image, paste
 from edict_engine.model import load_model
 from edict_engine.parameters import SamplerParameters
 from edict_engine.samplers import SAMPLERS
+from edict_engine.ticket import Ticket
 
 from .conftest import start_pair
 
@@ -109,6 +111,26 @@ def test_the_mask_and_the_edit_in_it_do_not_depend_on_who_shares_the_batch(
     assert alone.mask is not None
     assert alone.mask == beside.mask
     assert alone.pair.equal(beside.pair)
+
+
+def test_no_batch_of_an_edit_at_its_own_rung_is_as_large_as_the_engine_likes(
+    editor: Editor, photo: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Engine(editor.model, rungs=(1, 8)) as engine:
+        narrow = Editor(editor.model, engine)
+        # Given an inversion in batches of one row: a comparison of two prompts does not fit in
+        inversion = narrow.invert(photo, "a photo of red tomatoes", replace(SHORT, guidance=1.0))
+        assert inversion.rung == 1
+        submit, rungs = engine.submit, []
+
+        def noted(trajectory: Trajectory[Any], *, priority: int, rung: int | None) -> Ticket[Any]:
+            rungs.append(rung)
+            return submit(trajectory, priority=priority, rung=rung)
+
+        monkeypatch.setattr(engine, "submit", noted)
+        narrow.edit(inversion, "a photo of green apples", guidance=6.0, mask="auto", rung=2)
+    # The image's own generation, the comparison and the edit
+    assert rungs == [1, 2, 2]
 
 
 def test_a_latent_belongs_to_the_mask_with_its_first_white_pixel() -> None:
