@@ -129,6 +129,8 @@ def follow(values: Tensor, image: Tensor) -> Tensor:
     In a window around each cell the values are fitted by a linear function of the cells' colours.
     The functions of all windows that cover a place are averaged there, and asked for its own.
     """
+    # Around its mean: one colour all over is nothing then, and no huge number over no spread.
+    image = image - image.mean((1, 2), keepdim=True)
     image = image / image.std((1, 2), keepdim=True).clamp(min=1e-12)
     guide = adaptive_avg_pool2d(image, (values.shape[0], values.shape[1]))
     mean, level = _near(guide), _near(values)

@@ -123,6 +123,19 @@ def test_an_image_without_features_only_smooths_the_difference() -> None:
     assert follow(same, to_float(start_pair().x)).allclose(same)
 
 
+@pytest.mark.parametrize("shade", [40.0, 255.0])
+def test_a_colour_that_is_the_same_all_over_the_image_says_nothing(shade: float) -> None:
+    # Given an image in which two colours differ from place to place and the third one does not
+    generator = torch.Generator().manual_seed(3)
+    colours = 255 * torch.rand(3, SIDE, SIDE, generator=generator, dtype=torch.float64)
+    values = torch.rand(16, 16, generator=generator, dtype=torch.float64)
+    colours[2] = 0.0
+    without = follow(values, colours)
+    # Then it does not matter which one that is
+    colours[2] = shade
+    assert follow(values, colours).allclose(without)
+
+
 def test_prompts_that_never_disagree_leave_everything_open() -> None:
     never = torch.zeros(8, 8, dtype=torch.float64)
     assert cells(never, to_float(start_pair().x)).all()
