@@ -28,6 +28,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 from edict_engine.attention import Control
 from edict_engine.conditioning import Conditioning
 from edict_engine.fixed_point import to_float
+from edict_engine.parameters import MAX_STEPS
 from edict_engine.samplers import Coroutine, Query
 from edict_engine.schedule import Schedule, Step
 
@@ -71,7 +72,8 @@ class Contrast:
 
 def noisy_steps(schedule: Schedule) -> list[Step]:
     """Return the steps that begin at ``LEVELS``, whatever an edit's own steps are."""
-    return [schedule.grid(100, (level + 1) / 100)[0] for level in LEVELS]
+    steps = min(schedule.train_timesteps, MAX_STEPS)
+    return [schedule.grid(steps, (level * steps // 100 + 1) / steps)[0] for level in LEVELS]
 
 
 def compare(image: Tensor, image_scale: float, steps: Sequence[Step]) -> Coroutine[Tensor]:

@@ -9,9 +9,9 @@ from PIL import Image, ImageDraw
 
 from edict_engine.fixed_point import quantise, to_float
 from edict_engine.flow_schedule import FlowSchedule
-from edict_engine.found_mask import cells, compare, follow, noisy_steps, pixels
+from edict_engine.found_mask import LEVELS, cells, compare, follow, noisy_steps, pixels
 from edict_engine.samplers import Query
-from edict_engine.schedule import Schedule
+from edict_engine.schedule import NoiseSchedule, Schedule
 
 from .conftest import SCHEDULE, start_pair
 
@@ -63,6 +63,13 @@ def test_the_prompts_are_compared_under_much_noise_and_its_opposite(schedule: Sc
         noise = one.latent / step.scale_from - step.signal * schedule.image_scale * to_float(image)
         assert abs(noise.std() / step.noise - 1) < 0.1
         assert (noise * other.latent).mean() < -0.5 * noise.std() * other.latent.std()
+
+
+@pytest.mark.parametrize("trained", [50, 150, 1000, 4000])
+def test_levels_are_shares_of_however_many_timesteps_a_model_was_trained_with(trained: int) -> None:
+    schedule = NoiseSchedule.from_config({"num_train_timesteps": trained, "beta_end": 4 / trained})
+    shares = [step.timestep / trained for step in noisy_steps(schedule)]
+    assert shares == pytest.approx([level / 100 for level in LEVELS], abs=1 / trained)
 
 
 def test_the_prompts_are_compared_on_the_same_noise_each_time() -> None:
