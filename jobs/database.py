@@ -59,6 +59,7 @@ def check_database(engine: Engine) -> None:
     """Connect once.
 
     Raises:
+        ConfigurationError: a PostgreSQL database that is not in UTF-8.
         ServiceUnavailable: with the URL less its password and the driver's reason.
     """
     try:
@@ -90,6 +91,17 @@ def _postgresql(url: URL, pool_size: int) -> Engine:
         pool_pre_ping=True,
         connect_args={"connect_timeout": 10},
     )
+
+    # Before SQLAlchemy's own first look, which such a database makes stumble over bytes for text.
+    @event.listens_for(engine, "connect", insert=True)
+    def _check_encoding(connection: Any, _record: Any) -> None:
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding not in {"UTF8", None}:
+            raise ConfigurationError(
+                f"the database that EDICT_DATABASE_URL names is encoded in {encoding}, and prompts "
+                "are in any script: make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE "
+                "template0"
+            )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:

@@ -111,10 +111,17 @@ class PostgresServer:
         parts = urlsplit(self.admin_url)
         return parts._replace(scheme="postgresql+psycopg", path=f"/{database}").geturl()
 
-    def create(self, database: str, template: str = "template1") -> None:
+    def create(
+        self, database: str, template: str = "template1", encoding: str | None = None
+    ) -> None:
         """Make a database, a copy of `template`, to which nobody may be connected."""
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        self._execute(statement.format(sql.Identifier(database), sql.Identifier(template)))
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.Identifier(database), sql.Identifier(template)
+        )
+        if encoding is not None:
+            of_bytes = sql.SQL(" ENCODING {} LOCALE 'C'").format(sql.Literal(encoding))
+            statement += of_bytes
+        self._execute(statement)
 
     def drop(self, database: str) -> None:
         """Drop the database under whoever is still connected."""

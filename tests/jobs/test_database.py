@@ -7,6 +7,7 @@ from sqlalchemy.exc import DBAPIError
 from jobs import database
 from jobs.database import check_database, open_database, parse_database_url
 from jobs.errors import ConfigurationError, ServiceUnavailable
+from tests.servers import PostgresServer
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,21 @@ def test_a_database_that_answers_passes(database_url: str) -> None:
     check_database(engine)
 
     engine.dispose()
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_that_cannot_hold_every_prompt_is_refused(
+    postgres_server: PostgresServer, encoding: str
+) -> None:
+    name = f"encoded_{encoding.lower()}"
+    postgres_server.create(name, "template0", encoding)
+    engine = open_database(postgres_server.url(name))
+
+    with pytest.raises(ConfigurationError, match=f"encoded in {encoding}.*ENCODING 'UTF8'"):
+        check_database(engine)
+
+    engine.dispose()
+    postgres_server.drop(name)
 
 
 def test_a_transaction_that_a_frozen_process_left_open_lets_go_of_its_rows(
