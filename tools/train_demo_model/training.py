@@ -7,7 +7,7 @@ a run that was killed and resumed takes the very steps that an undisturbed one t
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,16 +76,15 @@ class Training(Generic[Module]):
         self.module.train()
         # The log may come before the first checkpoint.
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        saved, sums = time.monotonic(), dict[str, float]()
+        saved, since = time.monotonic(), list[dict[str, float]]()
         while self.step < self.stage.steps:
             began = time.monotonic()
             figures = self._advance()
             self.seconds += time.monotonic() - began
-            for name, value in figures.items():
-                sums[name] = sums.get(name, 0.0) + value / LOG_EVERY
+            since.append(figures)
             if self.step % LOG_EVERY == 0:
-                self._log(sums)
-                sums = {}
+                self._log(since)
+                since = []
             if time.monotonic() - saved > SAVE_EVERY_SECONDS:
                 self.save()
                 saved = time.monotonic()
@@ -159,9 +158,11 @@ class Training(Generic[Module]):
         whole = self.optimizer.state_dict()
         self.optimizer.load_state_dict(whole | {"state": {i: s for i, s in state.items() if s}})
 
-    def _log(self, figures: dict[str, float]) -> None:
+    def _log(self, since: Sequence[dict[str, float]]) -> None:
+        """Average the figures since the last line: of fewer steps, where the run was resumed."""
         record = {"step": self.step, "seconds": round(self.seconds, 1)}
-        record |= {name: round(value, 5) for name, value in figures.items()}
+        for name in since[0]:
+            record[name] = round(sum(figures[name] for figures in since) / len(since), 5)
         with self.checkpoint.with_suffix(".jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
 
