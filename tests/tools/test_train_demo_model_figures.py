@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tools.tiny import garment_picture
+from tests.tools.tiny import ROOT, garment_picture
 from tools.train_demo_model import (
     assessment,
     card,
@@ -17,8 +17,11 @@ from tools.train_demo_model import (
     styles,
 )
 from tools.train_demo_model.editing import Request, RoundTrip, Settings
+from tools.train_demo_model.evaluation import Figures
+from tools.train_demo_model.export import LIMIT_BYTES
 from tools.train_demo_model.measures import Rate, to_picture
 from tools.train_demo_model.photographs import find_photographs
+from tools.train_demo_model.recipe import Recipe
 
 
 class TestMeasures:
@@ -140,6 +143,16 @@ class TestEvaluation:
         assert "(`keep_pixels`) 0.250 and 0.062;" in text
         assert "| 0.1000 | 0.1000 | 0.2000 | 0.3000 |" in text
         assert "$" not in text
+
+    def test_the_shipped_card_is_made_of_the_figures_beside_it(self):
+        shipped = ROOT / "edict_engine" / "small_model"
+        figures = Figures.model_validate_json((shipped / "figures.json").read_text())
+        size = sum(path.stat().st_size for path in shipped.rglob("*.safetensors"))
+
+        text = card.write(figures, Recipe.read(shipped / "recipe.json"), Settings(), size)
+
+        assert (shipped / "MODEL_CARD.md").read_text() == text
+        assert size <= LIMIT_BYTES
 
     def test_the_card_says_where_there_is_guidance(self, cases, recipe):
         figures = assessment.measure(Unchanged(), cases, recipe, [20.0, 30.0])
