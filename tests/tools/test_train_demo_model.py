@@ -1,7 +1,9 @@
 """The training tool on tiny synthetic pictures: seconds, not hours, through the same code."""
 
 import contextlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +23,12 @@ from tools.train_demo_model import (
     training,
     vae,
 )
-from tools.train_demo_model.files import load_checkpoint, replaced, save_checkpoint
+from tools.train_demo_model.files import (
+    checkpoint_state,
+    load_checkpoint,
+    replaced,
+    save_checkpoint,
+)
 from tools.train_demo_model.foreign import StableDiffusionPipeline
 from tools.train_demo_model.photographs import find_photographs
 from tools.train_demo_model.recipe import Stage
@@ -115,6 +122,49 @@ stages.{stage}(place)
         with pytest.raises(ValueError, match="was made by another recipe"):
             stages.vae(Workplace(place.folder, other, CPU))
 
+    @pytest.mark.parametrize("stage", ["vae", "decoder"])
+    def test_what_an_earlier_recipe_left_is_not_taken_for_finished_after_a_kill(
+        self, stage, trained, tmp_path
+    ):
+        # Given a finished work, whose checkpoint is removed as the refusal of another recipe says
+        place = Workplace(tmp_path / "work", trained[0].recipe, CPU)
+        shutil.copytree(trained[0].folder, place.folder)
+        (place.folder / f"{stage}.safetensors").unlink()
+        other = place.recipe.model_copy(update={stage: Stage(steps=6, batch=3, rate=0.002)})
+        anew = Workplace(place.folder, other, CPU)
+
+        # When the new training is killed and taken up again
+        assert self._run_until_killed(stage, anew, tmp_path).returncode == -signal.SIGKILL
+        getattr(stages, stage)(anew)
+
+        # Then it goes to its end, and what it leaves takes the place of the former
+        assert checkpoint_state(place.folder / f"{stage}.safetensors")["step"] == 6
+        name = {"vae": "vae", "decoder": "vae-finished"}[stage]
+        weights = "diffusion_pytorch_model.safetensors"
+        before, after = (load_file(p.folder / name / weights) for p in (trained[0], anew))
+        assert any(not torch.equal(before[key], after[key]) for key in before)
+
+    def test_the_log_averages_the_steps_since_its_last_line_after_a_resumption_too(
+        self, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(training, "LOG_EVERY", 4)
+
+        def train(steps):
+            layer = torch.nn.Linear(1, 1)
+            return training.Training(
+                layer,
+                lambda step: (layer(torch.ones(1)).sum(), {"number": float(step)}),
+                Stage(steps=steps, batch=1, rate=0.001),
+                tmp_path / "run.safetensors",
+                "digest",
+            ).run(lambda _: None)
+
+        train(6)  # ended two steps after its last line
+        train(8)
+
+        lines = (tmp_path / "run.jsonl").read_text().splitlines()
+        assert [json.loads(line)["number"] for line in lines] == [1.5, 6.5]
+
     def test_the_decoders_second_training_leaves_the_latents_as_they_are(self, trained):
         place, _ = trained
         before, after = (
@@ -201,6 +251,17 @@ class TestFinishedModel:
         place, model = trained
         with pytest.raises(FileExistsError, match="holds a model already"):
             stages.export(place, model)
+
+    def test_a_model_of_another_recipe_is_in_the_way_and_an_empty_folder_is_not(
+        self, trained, tmp_path
+    ):
+        place, model = trained
+        other = Workplace(place.folder, place.recipe.model_copy(update={"seed": 5}), CPU)
+
+        assert stages.is_exported(place, model)
+        assert not stages.is_exported(place, tmp_path)
+        with pytest.raises(FileExistsError, match="something else than the model of this recipe"):
+            stages.is_exported(other, model)
 
 
 class TestComparison:

@@ -104,6 +104,12 @@ class TestPictures:
         with pytest.raises(FileNotFoundError, match="run the stage `data` first"):
             stages.pictures(other)
 
+    def test_pictures_of_other_photographs_are_refused(self, photographs, recipe, tmp_path):
+        make_work(tmp_path, recipe, photographs)
+
+        with pytest.raises(ValueError, match="made of other photographs"):
+            make_work(tmp_path, recipe, (photographs[0].parent, photographs[1]))
+
     def test_folders_without_known_classes_are_refused(self, tmp_path):
         with pytest.raises(FileNotFoundError, match="named after their class"):
             find_photographs(tmp_path, tmp_path)

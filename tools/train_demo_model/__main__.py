@@ -125,11 +125,13 @@ def everything(
     threads: Threads = 1,
 ) -> None:
     """Go all the way from the photographs to the model card; goes on where it stopped."""
+    # Asked at once: what is in the way is better known before hours of training.
+    exported = stages.is_exported(_workplace(work, recipe, device, threads), out)
     data(groceries, clothing, work, recipe)
     vae(work, recipe, device, threads)
     decoder(work, recipe, device, threads)
     diffusion(work, recipe, device, threads)
-    if not out.exists():
+    if not exported:
         export(work, out, recipe)
     evaluate(groceries, clothing, work, out, recipe, device, threads)
 

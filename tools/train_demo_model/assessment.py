@@ -14,7 +14,7 @@ from .inputs import demo_inputs
 from .measures import to_picture
 from .photographs import Photograph
 from .recipe import Recipe
-from .stages import Workplace, progress
+from .stages import Workplace, is_exported, progress
 
 #: Round trips by three methods take longer than edits; their mean needs fewer.
 ROUND_TRIPS = 32
@@ -24,6 +24,8 @@ def evaluate(
     place: Workplace, photographs: list[Photograph], model: Path, count: int, settings: Settings
 ) -> Figures:
     """Measure the model and leave `figures.json`, `grid.png` and `MODEL_CARD.md` in its folder."""
+    if not is_exported(place, model):
+        raise FileNotFoundError(f"no model in {model}: run the stage `export` first")
     cases = evaluation.held_out_cases(photographs, place.recipe, count)
     everything = evaluation.held_out_cases(photographs, place.recipe, len(photographs))
     scores = vae_scores(model, everything, place.device)
@@ -94,7 +96,6 @@ def _write(figures: Figures, recipe: Recipe, settings: Settings, model: Path) ->
     size = sum(path.stat().st_size for path in model.rglob("*.safetensors"))
     texts = {
         "figures.json": figures.model_dump_json(indent=2) + "\n",
-        "recipe.json": recipe.model_dump_json(indent=2) + "\n",
         "MODEL_CARD.md": card.write(figures, recipe, settings, size),
     }
     for name, text in texts.items():

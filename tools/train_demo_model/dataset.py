@@ -26,10 +26,11 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures (count, size, size, 3) and the caption of each."""
+    """Pictures (count, size, size, 3), the caption of each, and what names their photographs."""
 
     pixels: Pixels
     captions: list[str]
+    photographs: str
 
 
 def prepare(
@@ -41,10 +42,16 @@ def prepare(
     for photo in training:
         made.extend(make_pictures(photo, recipe))
         tick(1)
+    # Written last, and removed first: its presence says that the pictures are those of its recipe.
+    (folder / "captions.json").unlink(missing_ok=True)
     with replaced(folder / "pictures.npy") as path, path.open("wb") as file:
         np.save(file, np.stack([pixels for pixels, _ in made]))
-    # Written last: its presence says that the stage is done.
-    text = json.dumps({"digest": data_digest(recipe), "captions": [words for _, words in made]})
+    record = {
+        "digest": data_digest(recipe),
+        "photographs": names_digest(training),
+        "captions": [words for _, words in made],
+    }
+    text = json.dumps(record)
     with replaced(folder / "captions.json") as path:
         path.write_text(text)
 
@@ -54,6 +61,12 @@ def data_digest(recipe: Recipe) -> str:
     return recipe.digest("seed", "size", "held_out", "variants", "captions")
 
 
+def names_digest(photographs: Iterable[Photograph]) -> str:
+    """Name the photographs that pictures are made of."""
+    names = "\n".join(photo.name for photo in photographs)
+    return hashlib.sha256(names.encode()).hexdigest()[:16]
+
+
 def load(folder: Path, recipe: Recipe) -> Pictures | None:
     """Open the training pictures, if this recipe's are there."""
     path = folder / "captions.json"
@@ -61,7 +74,7 @@ def load(folder: Path, recipe: Recipe) -> Pictures | None:
     if record.get("digest") != data_digest(recipe):
         return None
     pixels: Pixels = np.load(folder / "pictures.npy", mmap_mode="r")
-    return Pictures(pixels, record["captions"])
+    return Pictures(pixels, record["captions"], record.get("photographs", ""))
 
 
 def make_pictures(photo: Photograph, recipe: Recipe) -> Iterator[tuple[Pixels, str]]:

@@ -1,5 +1,6 @@
 """The stages in their order. Each finds what the one before left in the working folder."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from .training import Training
 
 #: So many pictures tell the statistics of the latents well enough.
 WHITENING_PICTURES = 4096
+#: What a finished model was made by, beside its weights.
+RECIPE = "recipe.json"
 
 
 @dataclass(frozen=True)
@@ -44,10 +47,17 @@ def progress(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], N
 
 def data(place: Workplace, groceries: Path, clothing: Path) -> None:
     """Make the training pictures, unless they are there."""
-    if dataset.load(place.folder, place.recipe) is not None:
-        return
     photographs = find_photographs(groceries, clothing)
     training = [p for p in photographs if not p.held_out(place.recipe.held_out)]
+    found = dataset.load(place.folder, place.recipe)
+    if found is not None:
+        if found.photographs != dataset.names_digest(training):
+            raise ValueError(
+                f"the pictures in {place.folder} were made of other photographs than those "
+                f"below {groceries} and {clothing}, so that some of these may be held out and "
+                "trained on: name the former folders, or another --work"
+            )
+        return
     with progress("pictures", len(training)) as tick:
         dataset.prepare(training, place.recipe, place.folder, tick)
 
@@ -69,6 +79,7 @@ def vae(place: Workplace) -> None:
     if finished.exists() and state.get("digest") == autoencoder.digest(place.recipe):
         return
     training = autoencoder.training(place.recipe, pictures(place), place.folder, place.device)
+    forget(finished)
     finish("vae", training)
     training.use_average()
     autoencoder.whiten(training.module, pictures(place).pixels[:: _stride(place)])
@@ -87,6 +98,7 @@ def decoder(place: Workplace) -> None:
     training = autoencoder.decoder_training(
         place.recipe, network, made, _latents(place, made), place.folder
     )
+    forget(finished)
     finish("decoder", training)
     training.use_average()
     with replaced_folder(finished) as folder:
@@ -144,7 +156,7 @@ def compare(place: Workplace, photographs: list[Photograph], steps: int) -> Path
 
 def export(place: Workplace, folder: Path) -> int:
     """Write the model's folder; the training must have ended."""
-    if (folder / "model_index.json").exists():
+    if is_exported(place, folder):
         raise FileExistsError(f"{folder} holds a model already: name another --out, or remove it")
     training = diffusion_training(place)
     if training.step < training.stage.steps:
@@ -155,9 +167,31 @@ def export(place: Workplace, folder: Path) -> int:
     training.use_average()
     words = tokenizer.load(place.folder / "tokenizer", place.recipe.unet_shape.tokens)
     with replaced_folder(folder) as unfinished:
+        (unfinished / RECIPE).write_text(_text_of(place.recipe))
         return exporting.export(
             training.module, place.folder / "vae-finished", words, place.recipe, unfinished
         )
+
+
+def is_exported(place: Workplace, folder: Path) -> bool:
+    """Tell whether the finished model of this recipe is in the folder.
+
+    Raises:
+        FileExistsError: something else is in it.
+    """
+    if not folder.exists() or not any(folder.iterdir()):
+        return False
+    record = folder / RECIPE
+    if record.exists() and record.read_text() == _text_of(place.recipe):
+        return True
+    raise FileExistsError(
+        f"{folder} holds something else than the model of this recipe: "
+        "name another --out, or remove it"
+    )
+
+
+def _text_of(recipe: Recipe) -> str:
+    return recipe.model_dump_json(indent=2) + "\n"
 
 
 def finish(what: str, training: Training[Any]) -> None:
@@ -168,6 +202,15 @@ def finish(what: str, training: Training[Any]) -> None:
 
 def _stride(place: Workplace) -> int:
     return max(1, len(pictures(place).pixels) // WHITENING_PICTURES)
+
+
+def forget(finished: Path) -> None:
+    """Remove what a training left whose checkpoint is gone.
+
+    Before the first checkpoint: beside one, the folder says that the training has ended.
+    """
+    if finished.exists():
+        shutil.rmtree(finished)
 
 
 @contextmanager
