@@ -20,7 +20,7 @@ from .inputs import Input
 
 CELL, GAP, LABEL = 128, 4, 34
 
-#: What the model paints from noise, one seed each: base colour, noun, another colour.
+#: What the model paints from noise: base colour, noun, another colour.
 SAMPLES = (
     ("red", "apples", "green"),
     ("yellow", "lemons", "blue"),
@@ -29,7 +29,7 @@ SAMPLES = (
     ("a blue", "dress", "a yellow"),
     ("a red", "t-shirt", "a green"),
 )
-SEED = 0
+
 STYLE_NAMES = ("black and white", "sketch", "night", "warm")
 
 
@@ -47,13 +47,13 @@ class Row:
 
 
 def sampled_rows(model: Path) -> list[Row]:
-    """Let the model paint a picture for each prompt, always from the same seed."""
+    """Let the model paint a picture for each prompt, with the row's number as the seed."""
     pipeline = StableDiffusionPipeline.from_pretrained(model, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     rows = []
-    for colour, noun, other in SAMPLES:
+    for seed, (colour, noun, other) in enumerate(SAMPLES):
         base = f"a photo of {colour} {noun}"
-        generator = torch.Generator().manual_seed(SEED)
+        generator = torch.Generator().manual_seed(seed)
         made = pipeline(base, num_inference_steps=50, guidance_scale=4.0, generator=generator)
         styled = [STYLES[style][0].format(f"{colour} {noun}") for style in STYLE_NAMES]
         kept = [f"a photo of {other} {noun}"]
