@@ -99,6 +99,7 @@ def test_a_job_of_a_revision_that_nobody_serves_waits_and_says_so(site: Site):
 
 def test_a_message_delivered_again_runs_nothing_again(site: Site):
     client, again = site.client, lambda: _send(site.client.app, [DueJob(job_id, TINY_MODEL, "")])
+    assert site.workers()
     job_id = submit(client, 30, FEW_STEPS)
     for _ in range(5):
         again()
@@ -116,6 +117,7 @@ def test_a_message_delivered_again_runs_nothing_again(site: Site):
 def test_a_bad_image_reaches_its_row_and_not_its_neighbour(site: Site):
     """The door was bypassed: somebody wrote rubbish under the source's key."""
     client = site.client
+    assert site.workers()
     client.objects.put("sources/bad.png", b"rubbish", "image/png")
     bad = ReconstructionSpec(
         source=Source(uri=client.objects.uri("sources/bad.png"), sha256=sha256(b"rubbish")),
