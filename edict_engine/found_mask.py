@@ -105,11 +105,14 @@ def cells(difference: Tensor, image: Tensor) -> Tensor:
 
 
 def pixels(difference: Tensor, image: Image.Image) -> Image.Image:
-    """Say how much each pixel of ``image`` belongs to the edit: mode L, 255 where wholly."""
+    """Say how much each pixel of ``image`` belongs to the edit: mode L, 255 where wholly.
+
+    ``difference`` is what ``compare`` returned, on the CPU.
+    """
     cell = image.height / difference.shape[0]
     smooth = image.convert("RGB").filter(ImageFilter.GaussianBlur(BLUR * cell))
     colours = torch.from_numpy(np.asarray(smooth).copy()).permute(2, 0, 1).to(torch.float64)
-    share = (belonging(difference.cpu(), colours) - PIXEL_THRESHOLD) / (2 * SOFTNESS) + 0.5
+    share = (belonging(difference, colours) - PIXEL_THRESHOLD) / (2 * SOFTNESS) + 0.5
     found = Image.fromarray((255 * share.clamp(0, 1)).round().to(torch.uint8).numpy())
     return found.filter(ImageFilter.MaxFilter(2 * round(GROWTH * cell) + 1))
 

@@ -119,8 +119,7 @@ class PostgresServer:
             sql.Identifier(database), sql.Identifier(template)
         )
         if encoding is not None:
-            of_bytes = sql.SQL(" ENCODING {} LOCALE 'C'").format(sql.Literal(encoding))
-            statement += of_bytes
+            statement += sql.SQL(" ENCODING {} LOCALE 'C'").format(sql.Literal(encoding))
         self._execute(statement)
 
     def drop(self, database: str) -> None:
